@@ -1,0 +1,1 @@
+"""Segmentation front end: U-Nets with a shrunk encoder."""
