@@ -1,0 +1,105 @@
+"""A network as an ordered list of named blocks."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+IMAGE = "image"
+LOGITS = "logits"
+
+
+@dataclass(frozen=True)
+class Block:
+    """One part of a network: `module(*features)` gives the feature called `name`.
+
+    The module is made of submodules of the original network, never of copies.
+    """
+
+    name: str
+    module: nn.Module
+    reads: tuple[str, ...]
+
+
+class BlockNet(nn.Module):
+    """A network seen as blocks, in the order in which they run.
+
+    Args:
+        model: the original network; its weights are what is saved and exported.
+        blocks: every block reads "image" or the features of blocks before it.
+        mean: per-channel mean of the network's input, for images in [0, 1].
+        std: per-channel standard deviation, likewise.
+
+    The feature "logits" is the last block's.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, model: nn.Module, blocks: Sequence[Block], mean: Sequence[float], std: Sequence[float]
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.blocks = {block.name: block for block in blocks}
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the blocks in running order."""
+        return tuple(self.blocks)
+
+    def modules_of(self, names: Iterable[str]) -> list[nn.Module]:
+        """The modules of the named blocks."""
+        return [self.blocks[name].module for name in names]
+
+    def needed(self, given: Iterable[str], until: Iterable[str]) -> list[str]:
+        """Names of the blocks that must run to get `until` from `given`, in running order."""
+        have, wanted = set(given), {self._resolve(name) for name in until}
+        needed: list[str] = []
+        for name in reversed(self.names):
+            if name in wanted and name not in have:
+                needed.append(name)
+                wanted |= set(self.blocks[name].reads)
+        return needed[::-1]
+
+    def features(self, given: dict[str, Tensor], until: set[str]) -> dict[str, Tensor]:
+        """Compute the features `until` from those `given`, running only the blocks between.
+
+        Args:
+            given: "image" (B, C, H, W) in [0, 1], or features of earlier blocks.
+            until: names of the features to return; "logits" is the last block's.
+
+        Raises:
+            KeyError: a feature is asked for that no block produces, or an input is missing.
+        """
+        have = dict(given)
+        for name in self.needed(given, until):
+            block = self.blocks[name]
+            have[name] = block.module(*(self._read(have, key) for key in block.reads))
+        return {name: have[self._resolve(name)] for name in until}
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits of images (B, C, H, W) in [0, 1]."""
+        return self.features({IMAGE: image}, {LOGITS})[LOGITS]
+
+    def _read(self, have: dict[str, Tensor], key: str) -> Tensor:
+        return (have[key] - self.mean) / self.std if key == IMAGE else have[key]
+
+    def _resolve(self, name: str) -> str:
+        if name == LOGITS:
+            return self.names[-1]
+        if name != IMAGE and name not in self.blocks:
+            raise KeyError(f"no block {name!r}; this network has {', '.join(self.names)}")
+        return name
+
+
+def copy_block(source: BlockNet, target: BlockNet, name: str) -> None:
+    """Copy the weights of one block from `source` into the block of that name in `target`.
+
+    Raises:
+        RuntimeError: the shapes differ.
+    """
+    target.blocks[name].module.load_state_dict(source.blocks[name].module.state_dict())

@@ -1,0 +1,87 @@
+"""Several processes on one run: who is first, and how the others start."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+
+def rank() -> int:
+    """Number of this process in the run; 0 writes the files."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """How many processes share the run."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def barrier() -> None:
+    """Wait for all processes of the run."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def device_count(trainer: dict[str, Any]) -> int:
+    """How many devices the options of a Lightning trainer ask for on this machine."""
+    devices = trainer.get("devices", 1)
+    if devices in ("auto", -1, "-1"):
+        on_cpu = trainer.get("accelerator") == "cpu" or not torch.accelerator.is_available()
+        return 1 if on_cpu else torch.accelerator.device_count()
+    return int(devices) if isinstance(devices, int | str) else len(devices)
+
+
+@contextmanager
+def processes(command: Sequence[str], trainer: dict[str, Any]) -> Iterator[None]:
+    """Join the processes of this run, and start them first where nobody has.
+
+    A launcher (torchrun, SLURM) that has set RANK or LOCAL_RANK is left to its work. Otherwise this
+    process becomes the first and starts the others with `command`.
+    """
+    count = device_count(trainer)
+    if count == 1 and int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        yield
+        return
+    children = [] if "LOCAL_RANK" in os.environ else _start(command, count)
+    on_gpu = torch.cuda.is_available() and trainer.get("accelerator") != "cpu"
+    dist.init_process_group("nccl" if on_gpu else "gloo")
+    if on_gpu:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    try:
+        yield
+        _finish(children)
+    finally:
+        for child in children:
+            child.kill()
+        if dist.is_initialized():
+            dist.destroy_process_group()
+        for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE") if children else ():
+            os.environ.pop(name)
+
+
+def _start(command: Sequence[str], count: int) -> list[subprocess.Popen[bytes]]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count)}
+    ranks = [{"RANK": str(n), "LOCAL_RANK": str(n)} for n in range(count)]
+    children = [
+        subprocess.Popen(
+            [sys.executable, *command], env=os.environ | place, stdout=subprocess.DEVNULL
+        )
+        for place in ranks[1:]
+    ]
+    os.environ |= ranks[0]
+    return children
+
+
+def _finish(children: list[subprocess.Popen[bytes]]) -> None:
+    codes = [child.wait() for child in children]
+    if any(codes):
+        raise RuntimeError(f"processes of this run ended with status {codes}; see their messages")

@@ -1,0 +1,12 @@
+"""The one exception that stands for bad input."""
+
+
+class UserError(Exception):
+    """Bad input: the message names the thing, what arrived, what was expected and what to do."""
+
+
+def raise_faults(subject: str, faults: list[str]) -> None:
+    """Raise one `UserError` that lists every fault; do nothing when there is none."""
+    if faults:
+        listed = faults[0] if len(faults) == 1 else "\n  - ".join(["", *faults])
+        raise UserError(f"{subject}: {listed}")

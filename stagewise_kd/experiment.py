@@ -1,0 +1,120 @@
+"""One experiment from its parts to a finished run folder."""
+
+import hashlib
+import math
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from stagewise_kd.blocks import BlockNet
+from stagewise_kd.cost import cost
+from stagewise_kd.distributed import barrier, rank
+from stagewise_kd.engine import Bench, run_plan, score
+from stagewise_kd.errors import UserError
+from stagewise_kd.files import write_json, write_tensors
+from stagewise_kd.plan import Plan, check_plan
+from stagewise_kd.run_folder import RunFolder, read_json
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What a run folder describes.
+
+    Args:
+        facts: the keys of result.json that name the experiment: dataset, method, seed, …
+        config: the resolved configuration as YAML.
+        network: what rebuilds the student: the arguments of the function that built it, and
+            whatever predicting on new images takes (size, classes).
+    """
+
+    bench: Bench
+    plan: Plan
+    facts: dict[str, Any]
+    config: str
+    network: dict[str, Any]
+
+
+def run_experiment(experiment: Experiment, run: RunFolder) -> dict[str, Any]:
+    """Train what is left to train, score the student once on the test split, write the result."""
+    bench = experiment.bench
+    torch.manual_seed(bench.fitting.seed)
+    adapters = check_plan(experiment.plan, bench.student, bench.teacher, bench.data.shape)
+    facts = {
+        "seed": bench.fitting.seed,
+        "split_hash": bench.data.split_hash,
+        "teacher_hash": weights_hash(bench.teacher.model) if bench.teacher else None,
+    }
+    run.start(experiment.config, facts, bench.data.splits)
+    stages = run_plan(experiment.plan, adapters, bench, run)
+    result = {**experiment.facts, **_figures(bench), "stages": stages, **_totals(stages)}
+    if rank() == 0:
+        save_student(run.path / "student", bench.student.model, experiment.network)
+        write_json(run.path / "result.json", result)
+    barrier()
+    return result
+
+
+def save_student(folder: Path, model: nn.Module, network: dict[str, Any]) -> None:
+    """Write weights and what rebuilds the network."""
+    folder.mkdir(exist_ok=True)
+    write_tensors(folder / "model.safetensors", model.state_dict())
+    write_json(folder / "network.json", network)
+
+
+def load_student(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Weights and description of a finished run's student.
+
+    Args:
+        path: the run folder, or its student/ folder.
+
+    Raises:
+        UserError: there is no finished student.
+    """
+    for folder in (path / "student", path):
+        network = read_json(folder / "network.json")
+        if network is not None:
+            return load_file(folder / "model.safetensors"), network
+    raise UserError(f"{path}: holds no finished student; give the folder of a finished run")
+
+
+def weights_hash(model: nn.Module) -> str:
+    """A number for all weights and buffers of a model: equal weights, equal hash."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _figures(bench: Bench) -> dict[str, Any]:
+    """Test metrics and cost of both networks."""
+    student, teacher, test = bench.student, bench.teacher, bench.data.test
+    nets: dict[str, BlockNet] = {"student": student} | ({"teacher": teacher} if teacher else {})
+    figures: dict[str, Any] = {"teacher_metrics": None, "cost": {}}
+    for name, net in nets.items():
+        net.to(bench.device).eval()
+        figures[f"{name}_metrics"] = score(net, test, bench)
+        figures["cost"][name] = cost(net, bench.data.shape)
+    figures["cost"]["device"] = device_name(bench.device)
+    return figures
+
+
+def device_name(device: torch.device) -> str:
+    """The device's own name, as a reader of a table wants it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.processor() or platform.machine()} CPU, {torch.get_num_threads()} threads"
+
+
+def _totals(stages: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "seconds": round(math.fsum(stage["seconds"] for stage in stages), 2),
+        "images_seen": sum(stage["images_seen"] for stage in stages),
+        "finished": time.strftime("%Y-%m-%d"),
+    }

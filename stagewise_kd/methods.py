@@ -1,0 +1,134 @@
+"""Distillation methods: each is a function that makes a plan."""
+
+from functools import partial
+from typing import Literal
+
+from stagewise_kd.blocks import LOGITS, BlockNet, copy_block
+from stagewise_kd.errors import UserError
+from stagewise_kd.losses import mse, soft_cross_entropy
+from stagewise_kd.plan import LOSS, Plan, Stage, Term
+from stagewise_kd.task import Task
+
+Adapter = Literal["conv1x1", "none"]
+
+
+def stagewise(
+    task: Task,
+    student: BlockNet,
+    teacher: BlockNet,
+    *,
+    epochs: int,
+    features: list[str],
+    n_features: int | None = None,
+    head: Literal["labels", "teacher"] = "labels",
+    finetune_epochs: int = 0,
+    adapter: Adapter = "conv1x1",
+) -> Plan:
+    """Match one feature after the other by MSE, then train the rest on labels.
+
+    Kulkarni et al., "Data Efficient Stagewise Knowledge Distillation", arXiv 1911.06786.
+
+    Args:
+        task: gives the label loss.
+        student: the network to train.
+        teacher: the trained network.
+        epochs: epochs of each stage.
+        features: names of the blocks that are matched, in order.
+        n_features: match only the first so many; the other blocks train with the head.
+        head: "teacher" copies what is not matched from the teacher and sees no label.
+        finetune_epochs: epochs of a last stage that trains everything on labels and softened
+            logits; 0 for none.
+        adapter: what to do where widths differ.
+
+    Raises:
+        UserError: the options do not fit the networks.
+    """
+    matched = _first(features, n_features)
+    rest = tuple(name for name in student.names if name not in matched)
+    plan = [
+        Stage(name, (name,), (Term(name, mse, name, name, adapter=adapter),), epochs, LOSS)
+        for name in matched
+    ]
+    if head == "teacher":
+        _copy_rest(teacher, student, rest)
+    elif head == "labels":
+        label = Term("labels", task.label_loss, LOGITS)
+        plan.append(Stage("head", rest, (label,), epochs, task.monitor))
+    else:
+        raise UserError(f"method.head={head}: give labels or teacher")
+    if finetune_epochs:
+        plan.append(_softened("finetune", task, student, finetune_epochs))
+    return tuple(plan)
+
+
+def no_teacher(task: Task, student: BlockNet, teacher: BlockNet | None, *, epochs: int) -> Plan:
+    """Train the whole student on labels alone."""
+    label = Term("labels", task.label_loss, LOGITS)
+    return (Stage("labels", student.names, (label,), epochs, task.monitor),)
+
+
+def simultaneous(
+    task: Task,
+    student: BlockNet,
+    teacher: BlockNet,
+    *,
+    epochs: int,
+    features: list[str],
+    adapter: Adapter = "conv1x1",
+) -> Plan:
+    """Match all features and learn the labels at once, all terms weighted alike.
+
+    The baseline of Kulkarni et al. (arXiv 1911.06786): the mean of the terms.
+    """
+    weight = 1 / (len(features) + 1)
+    terms = [Term(name, mse, name, name, weight, adapter) for name in features]
+    terms.append(Term("labels", task.label_loss, LOGITS, weight=weight))
+    return (Stage("simultaneous", student.names, tuple(terms), epochs, task.monitor),)
+
+
+def hinton(
+    task: Task,
+    student: BlockNet,
+    teacher: BlockNet,
+    *,
+    epochs: int,
+    temperature: float = 4.0,
+    label_weight: float = 0.1,
+) -> Plan:
+    """Labels and softened logits in one stage (Hinton et al. 2015)."""
+    return (_softened("hinton", task, student, epochs, temperature, label_weight),)
+
+
+def _softened(
+    name: str,
+    task: Task,
+    student: BlockNet,
+    epochs: int,
+    temperature: float = 4.0,
+    label_weight: float = 0.1,
+) -> Stage:
+    soft = partial(soft_cross_entropy, temperature=temperature)
+    terms = (
+        Term("labels", task.label_loss, LOGITS, weight=label_weight),
+        Term("logits", soft, LOGITS, LOGITS, 1 - label_weight, "none"),
+    )
+    return Stage(name, student.names, terms, epochs, task.monitor)
+
+
+def _first(features: list[str], count: int | None) -> list[str]:
+    if count is None:
+        return features
+    if not 1 <= count <= len(features):
+        raise UserError(f"method.n_features={count}: give 1 to {len(features)}")
+    return features[:count]
+
+
+def _copy_rest(teacher: BlockNet, student: BlockNet, rest: tuple[str, ...]) -> None:
+    for name in rest:
+        try:
+            copy_block(teacher, student, name)
+        except (KeyError, RuntimeError) as error:
+            raise UserError(
+                f"method.head=teacher: the teacher's {name!r} does not fit the student; "
+                f"use method.head=labels ({str(error).splitlines()[-1].strip()})"
+            ) from None

@@ -1,0 +1,79 @@
+"""Keeps the best and the last epoch of a stage, and its figures."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning
+from lightning.pytorch.callbacks import Checkpoint
+
+from stagewise_kd.errors import UserError
+from stagewise_kd.files import write_tensors, write_whole
+from stagewise_kd.run_folder import RunFolder
+from stagewise_kd.training import StageModule
+
+BEST = "best.safetensors"
+LAST = "last.ckpt"
+
+
+class Recorder(Checkpoint):
+    """After each epoch writes metrics.csv, then best.safetensors, then last.ckpt.
+
+    A run that is killed between any two of them repeats the epoch and writes the same again.
+    """
+
+    def __init__(self, run: RunFolder, folder: Path) -> None:
+        self.run = run
+        self.folder = folder
+        self.best: dict[str, Any] = {}
+        self.seconds = 0.0
+        self.images_seen = 0
+        self._since = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs."""
+        return {"best": self.best, "seconds": self.seconds, "images_seen": self.images_seen}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over what the interrupted run had."""
+        self.best = state_dict["best"]
+        self.seconds = state_dict["seconds"]
+        self.images_seen = state_dict["images_seen"]
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Start the clock."""
+        self._since = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Record the epoch."""
+        figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        epoch, stage = trainer.current_epoch, pl_module.stage
+        value = figures[f"val/{stage.monitor.name}"]
+        if not abs(value) < float("inf") or not abs(figures["train/loss"]) < float("inf"):
+            raise UserError(
+                f"stage {stage.name!r}: the loss of epoch {epoch + 1} is not a finite number; "
+                "try a lower lr="
+            )
+        self._count(trainer)
+        self.run.add_metrics(stage.name, epoch, trainer.global_step, figures)
+        if stage.monitor.better(value, self.best.get("value")):
+            self.best = {"epoch": epoch, "monitor": stage.monitor.name, "value": value}
+            if trainer.is_global_zero:
+                write_tensors(self.folder / BEST, stage_tensors(pl_module))
+        write_whole(self.folder / LAST, trainer.save_checkpoint)
+
+    def _count(self, trainer: lightning.Trainer) -> None:
+        now = time.perf_counter()
+        self.seconds += now - self._since
+        self._since = now
+        loader: Any = trainer.train_dataloader
+        images = min(int(trainer.num_training_batches) * loader.batch_size, len(loader.sampler))
+        self.images_seen += images * trainer.world_size
+
+
+def stage_tensors(module: StageModule) -> dict[str, Any]:
+    """The student's weights and the stage's adapters, under "model." and "adapters."."""
+    return {
+        **{f"model.{k}": v for k, v in module.student.model.state_dict().items()},
+        **{f"adapters.{k}": v for k, v in module.adapters.state_dict().items()},
+    }

@@ -1,0 +1,96 @@
+"""Seeded, class-balanced splits as lists of file names."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from stagewise_kd.errors import UserError
+from stagewise_kd.files import write_text
+
+MAX_VAL = 2000
+
+
+def split_train(
+    names: list[str], labels: list[int], val: int, seed: int
+) -> tuple[list[str], list[str]]:
+    """Cut a validation split off a train split.
+
+    The result depends on the set of names, their labels and the seed, never on their order. Any
+    prefix of either list holds the classes in proportion, so a fraction of train is a prefix.
+
+    Args:
+        names: file names of the train split.
+        labels: class index of each.
+        val: how many names the validation split gets.
+        seed: chooses the order.
+
+    Returns:
+        The names of train and of validation.
+    """
+    members: dict[int, list[str]] = defaultdict(list)
+    for name, label in sorted(zip(names, labels, strict=True)):
+        members[label].append(name)
+    rng = np.random.default_rng(seed)
+    placed: list[tuple[float, str]] = []
+    for label in sorted(members):
+        order = rng.permutation(len(members[label]))
+        offset = rng.random()
+        placed += [
+            ((place + offset) / len(order), members[label][i]) for place, i in enumerate(order)
+        ]
+    ordered = [name for _, name in sorted(placed)]
+    return ordered[val:], ordered[:val]
+
+
+def val_count(count: int) -> int:
+    """Size of the validation split cut off `count` train images: a tenth, at most 2,000."""
+    return min(round(count / 10), MAX_VAL)
+
+
+def take_fraction(train: list[str], fraction: float, whole: int) -> list[str]:
+    """The first `fraction` of `whole` names, as far as `train` reaches.
+
+    Raises:
+        UserError: the fraction is not in (0, 1], or leaves no image.
+    """
+    if not 0 < fraction <= 1:
+        raise UserError(f"data.fraction={fraction}: give a fraction above 0 and up to 1")
+    count = min(round(fraction * whole), len(train))
+    if count == 0:
+        raise UserError(f"data.fraction={fraction} of {whole} train images leaves none; raise it")
+    return train[:count]
+
+
+def write_split(path: Path, names: list[str]) -> None:
+    """Write a split file, one name a line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, "\n".join(names) + "\n")
+
+
+def read_split(path: Path, known: Iterable[str]) -> list[str]:
+    """Read a split file.
+
+    Raises:
+        UserError: the file names images that are not in `known`, or one twice.
+    """
+    names = path.read_text(encoding="utf-8").split("\n")
+    names = [name for name in names if name]
+    if strangers := sorted(set(names) - set(known)):
+        raise UserError(
+            f"{path}: names {len(strangers)} images that are not in the data set, "
+            f"first {strangers[0]}; delete the file or put the images back"
+        )
+    if len(set(names)) < len(names):
+        raise UserError(f"{path}: names an image twice; a split lists each once")
+    return names
+
+
+def split_hash(splits: dict[str, list[str]]) -> str:
+    """SHA-256 of the names of every split."""
+    digest = hashlib.sha256()
+    for split in sorted(splits):
+        digest.update(f"{split}\n".encode() + "\n".join(splits[split]).encode())
+    return digest.hexdigest()
