@@ -1,0 +1,1 @@
+"""Classification front end: ResNet students from ResNet teachers."""

@@ -1,0 +1,127 @@
+"""From a data set to the splits that a run trains and is scored on."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from cls_kd.images import Size
+from cls_kd.sources import Part, Source
+from cls_kd.transforms import none
+from stagewise_kd.errors import UserError
+from stagewise_kd.loaders import Data, View
+from stagewise_kd.splits import read_split, split_hash, split_train, take_fraction, val_count
+
+Augment = Callable[[Size], nn.Module]
+
+
+class Samples(Dataset[Any]):
+    """Images and labels; with an augmentation it is indexed by `View`, else by number.
+
+    A view depends on the seed, the epoch and the sample alone, so it is the same in every stage,
+    whichever process draws it, and however often the run was interrupted.
+    """
+
+    def __init__(self, part: Part, transform: nn.Module, seed: int | None = None) -> None:
+        self._images = part.images
+        self._labels = part.labels
+        self._transform = transform
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __getitem__(self, key: View | int) -> tuple[Tensor, int]:
+        return self.__getitems__([key])[0]
+
+    def __getitems__(self, keys: Sequence[View | int]) -> list[tuple[Tensor, int]]:
+        with torch.random.fork_rng(devices=[]):
+            return [self._sample(key) for key in keys]
+
+    def _sample(self, key: View | int) -> tuple[Tensor, int]:
+        if isinstance(key, View):
+            torch.default_generator.manual_seed(hash((self._seed, *key)) % 2**63)
+            key = key.sample
+        return self._transform(self._images[key]), self._labels[key]
+
+
+def make_data(
+    source: Source,
+    size: Size,
+    augment: Augment,
+    *,
+    fraction: float = 1.0,
+    seed: int = 0,
+    view_seed: int = 0,
+    splits: str | None = None,
+    rest_as_test: bool = False,
+    protocol: str = "holdout",
+) -> Data:
+    """Choose the images of each split.
+
+    Args:
+        source: the data set.
+        size: height and width that networks get.
+        augment: makes the transform of train images.
+        fraction: share of the train split that is used, class-balanced.
+        seed: chooses the split.
+        view_seed: chooses the augmented views.
+        splits: folder with train.txt and val.txt, to be used instead of the seeded split.
+        rest_as_test: report on the part of train that is not used, as published for 25 % data.
+        protocol: "holdout" chooses epochs on a validation split; "paper" on the reported one.
+
+    Raises:
+        UserError: the options leave a split without images.
+    """
+    train, val = _train_and_val(source, seed, splits, protocol)
+    taken = take_fraction(train, fraction, len(source.train.names))
+    test = source.test
+    if rest_as_test:
+        test = source.train.take(sorted(train[len(taken) :]))
+        if not test.names:
+            raise UserError("data.rest_as_test=true: nothing of train is left; lower data.fraction")
+    parts = {
+        "train": source.train.take(taken),
+        "val": test if protocol == "paper" else val,
+        "test": test,
+    }
+    names = {split: part.names for split, part in parts.items()}
+    whole = none(size)
+    return Data(
+        train=Samples(parts["train"], augment(size), view_seed),
+        val=Samples(parts["val"], whole),
+        test=Samples(parts["test"], whole),
+        shape=(3, *size),
+        split_hash=split_hash(names),
+        splits=names,
+    )
+
+
+def _train_and_val(
+    source: Source, seed: int, splits: str | None, protocol: str
+) -> tuple[list[str], Part]:
+    """Names of train in the order in which fractions are taken, and the validation part."""
+    if protocol not in ("holdout", "paper"):
+        raise UserError(f"eval.protocol={protocol}: give holdout or paper")
+    known = source.train
+    if splits is not None:
+        train, val = (_listed(Path(splits) / f"{s}.txt", known.names) for s in ("train", "val"))
+    else:
+        cut = 0 if source.val or protocol == "paper" else val_count(len(known.names))
+        train, val = split_train(known.names, known.labels, cut, seed)
+    held_out = source.val or known.take(val)
+    if protocol == "holdout" and not held_out.names:
+        raise UserError(
+            f"{len(known.names)} train images are too few to cut a validation split off; "
+            "add a val/ folder"
+        )
+    return train, held_out
+
+
+def _listed(path: Path, known: list[str]) -> list[str]:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; data.splits needs train.txt and val.txt")
+    return read_split(path, known)

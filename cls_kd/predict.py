@@ -1,0 +1,103 @@
+"""Classes of image files: a CSV and a contact sheet."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import torch
+from torch import Tensor
+
+from cls_kd.evaluate import open_student
+from cls_kd.images import MARGIN, find_images, load_images
+from cls_kd.transforms import SMALL, none
+from stagewise_kd.blocks import BlockNet
+from stagewise_kd.errors import UserError
+from stagewise_kd.files import write_whole
+from stagewise_kd.progress import console
+from stagewise_kd.training import unit_images
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+SHEET = 48  # images on the contact sheet
+BATCH = 64
+
+
+def predict(run: Path, paths: Sequence[Path], out: Path, top: int = 3) -> list[list[str]]:
+    """Classify images with a finished student.
+
+    Args:
+        run: the run folder.
+        paths: image files and folders of them.
+        out: where predictions.csv and contact_sheet.png are written.
+        top: how many classes an image.
+
+    Returns:
+        The rows of the CSV: file, then class and probability, the likeliest first.
+
+    Raises:
+        UserError: the run is not finished, or a path is missing, holds no image or a damaged one.
+    """
+    student, described = open_student(run)
+    files = _files(paths)
+    size = tuple(described["size"])
+    found = load_images(files, size, MARGIN if max(size) > SMALL else 1.0)
+    crop = none(size)
+    images = torch.stack([crop(image) for image in found])
+    likely = _probabilities(student, images).topk(min(top, len(described["classes"])))
+    rows = [
+        [str(file)]
+        + [
+            cell
+            for p, k in zip(*pair, strict=True)
+            for cell in (described["classes"][k], f"{p:.4f}")
+        ]
+        for file, *pair in zip(files, likely.values.tolist(), likely.indices.tolist(), strict=True)
+    ]
+    out.mkdir(parents=True, exist_ok=True)
+    _write_csv(out / "predictions.csv", rows)
+    write_whole(out / "contact_sheet.png", lambda path: _sheet(path, images[:SHEET], rows[:SHEET]))
+    console.print(f"{len(rows)} images: {out / 'predictions.csv'}, {out / 'contact_sheet.png'}")
+    return rows
+
+
+def _files(paths: Sequence[Path]) -> list[Path]:
+    files = [file for path in paths for file in (find_images(path) if path.is_dir() else [path])]
+    if missing := [str(file) for file in files if not file.is_file()]:
+        raise UserError(f"no such file: {', '.join(missing)}")
+    if not files:
+        raise UserError(f"{', '.join(map(str, paths))}: no images there")
+    return files
+
+
+@torch.inference_mode()
+def _probabilities(student: BlockNet, images: Tensor) -> Tensor:
+    return torch.cat([student(unit_images(batch)).softmax(dim=1) for batch in images.split(BATCH)])
+
+
+def _write_csv(path: Path, rows: list[list[str]]) -> None:
+    places = range(1, (len(rows[0]) - 1) // 2 + 1)
+    header = ["file", *(name for n in places for name in (f"class_{n}", f"probability_{n}"))]
+
+    def write(temporary: Path) -> None:
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([header, *rows])
+
+    write_whole(path, write)
+
+
+def _sheet(path: Path, images: Tensor, rows: list[list[str]]) -> None:
+    columns = min(8, len(rows))
+    lines = -(-len(rows) // columns)
+    figure, axes = plt.subplots(
+        lines, columns, figsize=(1.7 * columns, 2.1 * lines), squeeze=False, layout="constrained"
+    )
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, image, row in zip(axes.flat, images, rows, strict=False):
+        axis.imshow(image.permute(1, 2, 0).numpy())
+        pairs = zip(row[1::2], row[2::2], strict=True)
+        axis.set_title("\n".join(f"{name} {float(p):.0%}" for name, p in pairs), fontsize=7)
+    figure.savefig(path, format="png", dpi=120)
+    plt.close(figure)

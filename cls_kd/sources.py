@@ -1,0 +1,128 @@
+"""Data sets: where their images and labels come from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torchvision.datasets import CIFAR10
+
+from cls_kd.images import MARGIN, Size, existing_root, find_classes, load_images
+from cls_kd.transforms import SMALL
+from stagewise_kd.errors import UserError
+from stagewise_kd.shapes import CLASSES, draw_all
+
+
+@dataclass(frozen=True)
+class Part:
+    """One split as it lies on disk: names, uint8 images (3, H, W), class indices."""
+
+    names: list[str]
+    images: Sequence[Tensor]
+    labels: list[int]
+
+    def take(self, names: list[str]) -> "Part":
+        """The named samples, in that order."""
+        place = {name: index for index, name in enumerate(self.names)}
+        chosen = [place[name] for name in names]
+        images = Subset(self.images, chosen)
+        return Part(names, images, [self.labels[index] for index in chosen])
+
+
+class Subset(Sequence[Tensor]):
+    """Some images of a sequence, by their places."""
+
+    def __init__(self, images: Sequence[Tensor], places: list[int]) -> None:
+        self._images = images
+        self._places = places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> Tensor:  # type: ignore[override]
+        return self._images[self._places[index]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set: train and test, val where it brings one."""
+
+    classes: list[str]
+    train: Part
+    test: Part
+    val: Part | None = None
+
+
+def shapes(size: Size, train: int = 4000, test: int = 1000, seed: int = 0) -> Source:
+    """Generated textured shapes on cluttered backgrounds, 10 classes."""
+    if size[0] != size[1]:
+        raise UserError(f"data.size={list(size)}: shapes are square, give one number")
+    return Source(
+        list(CLASSES), _drawn("train", train, size[0], seed), _drawn("test", test, size[0], seed)
+    )
+
+
+def _drawn(split: str, count: int, size: int, seed: int) -> Part:
+    images, _, labels = draw_all(split, count, size, seed)
+    names = [f"{split}/{index:06d}" for index in range(count)]
+    return Part(names, torch.from_numpy(images).permute(0, 3, 1, 2), labels.tolist())
+
+
+def cifar10(root: str | None, size: Size) -> Source:
+    """CIFAR-10: torchvision's original files, or a copy as an image folder."""
+    path = existing_root(root, "cifar10", ["train", CIFAR10.base_folder])
+    if not (path / CIFAR10.base_folder).is_dir():
+        return folder(str(path), size)
+    if size != (32, 32):
+        raise UserError(f"data.size={list(size)}: CIFAR-10's original files are 32×32")
+    parts = {}
+    for split in ("train", "test"):
+        try:
+            found = CIFAR10(path, train=split == "train", download=False)
+        except RuntimeError:
+            raise UserError(
+                f"{path / CIFAR10.base_folder}: files are missing or damaged; "
+                "run data_scripts/cifar10.py again"
+            ) from None
+        names = [f"{split}/{index:05d}" for index in range(len(found.data))]
+        images = torch.from_numpy(found.data).permute(0, 3, 1, 2)
+        parts[split] = Part(names, images, list(found.targets))
+    return Source(list(found.classes), parts["train"], parts["test"])
+
+
+def folder(
+    root: str | None,
+    size: Size,
+    class_names: dict[str, str] | None = None,
+    name: str = "folder",
+) -> Source:
+    """An image folder: train/<class>/… and test/ or val/, or both.
+
+    With both, epochs are chosen on val and test is reported; with one, that one is reported.
+
+    Args:
+        root: the folder that holds train/.
+        size: height and width the images are used at.
+        class_names: names to show for class folders, where those are codes.
+        name: of the data set, for messages and for `root/<name>/train`.
+    """
+    path = existing_root(root, name, ["train"])
+    splits = [split for split in ("train", "val", "test") if (path / split).is_dir()]
+    if len(splits) == 1:
+        raise UserError(
+            f"data.root={root}: holds train/ only; put the images to report on in test/"
+        )
+    found = find_classes(path, splits)
+    classes = sorted(found["train"])
+    parts = {split: _decoded(path, found[split], classes, size) for split in splits}
+    test = parts.pop("test", None) or parts.pop("val")
+    shown = [(class_names or {}).get(code, code) for code in classes]
+    return Source(shown, parts["train"], test, parts.get("val"))
+
+
+def _decoded(path: Path, found: dict[str, list[Path]], classes: list[str], size: Size) -> Part:
+    paths = [p for name in classes for p in found[name]]
+    labels = [label for label, name in enumerate(classes) for _ in found[name]]
+    images = load_images(paths, size, MARGIN if max(size) > SMALL else 1.0)
+    return Part([p.relative_to(path).as_posix() for p in paths], images, labels)

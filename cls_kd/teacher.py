@@ -1,0 +1,151 @@
+"""The trained teacher: loaded from a checkpoint, or trained once and kept."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+from safetensors import safe_open
+from torchvision.models import get_model_weights
+
+from stagewise_kd.blocks import BlockNet
+from stagewise_kd.errors import UserError
+from stagewise_kd.experiment import load_student
+from stagewise_kd.files import load_weights, read_weights, strip_prefix
+from stagewise_kd.resnet import DEPTHS, resnet
+
+IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+
+
+def check_name(name: str) -> None:
+    """Refuse a network that there is none of.
+
+    Raises:
+        UserError: there is no network of that name.
+    """
+    if name not in DEPTHS:
+        raise UserError(f"network {name!r} is unknown; there are {', '.join(DEPTHS)}")
+
+
+def load_teacher(config: dict[str, Any], classes: list[str]) -> BlockNet:
+    """The teacher of `teacher.checkpoint`: a run folder, safetensors, or a torch file.
+
+    Args:
+        config: the whole resolved config.
+        classes: class names of the data set, in order.
+
+    Raises:
+        UserError: the checkpoint is unreadable, of another architecture or of other classes.
+    """
+    teacher, path = config["teacher"], Path(config["teacher"]["checkpoint"])
+    if path.is_dir():
+        weights, described = load_student(path)
+        network, known = described["network"], described["classes"]
+        if network["name"] != teacher["name"]:
+            raise UserError(
+                f"{path}: holds a {network['name']}, the run asks for {teacher['name']}; "
+                f"set teacher={network['name']}"
+            )
+    else:
+        weights, described = read_weights(path), _metadata(path)
+        network, known = _norm(described, config["data"]), described.get("classes")
+    network |= {key: teacher[key] for key in ("mean", "std") if teacher[key]}
+    return _fitted(teacher["name"], weights, network, classes, known, path)
+
+
+def _fitted(
+    name: str,
+    weights: dict[str, Any],
+    network: dict[str, Any],
+    classes: list[str],
+    known: list[str] | None,
+    path: Path,
+) -> BlockNet:
+    """A network of the head that the weights are of, with those weights."""
+    wanted = set(resnet(name, 2).model.state_dict()) | {"fc.weight", "fc.bias"}
+    weights = strip_prefix(weights, wanted)
+    head = "linear" if "fc.weight" in weights else "published"
+    last = weights.get("fc.weight" if head == "linear" else "fc.2.weight")
+    if last is not None and len(last) != len(classes):
+        raise UserError(
+            f"{path}: the teacher knows {len(last)} classes, the data has {len(classes)} "
+            f"({', '.join(classes[:10])}); pick a teacher trained on these classes"
+        )
+    if known is not None and list(known) != classes:
+        raise UserError(
+            f"{path}: the teacher's classes are {', '.join(known[:10])}, the data's "
+            f"{', '.join(classes[:10])}; rename the class folders as in the teacher's training"
+        )
+    net = resnet(name, len(classes), head, network["mean"], network["std"])  # type: ignore[arg-type]
+    load_weights(net.model, weights, f"{path} as {name}")
+    return net
+
+
+def _metadata(path: Path) -> dict[str, Any]:
+    """What a safetensors file tells of its classes and input normalization."""
+    if path.suffix != ".safetensors":
+        return {}
+    with safe_open(path, framework="pt") as file:
+        found = file.metadata() or {}
+    return {key: json.loads(found[key]) for key in ("classes", "mean", "std") if key in found}
+
+
+def _norm(described: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    return {key: described.get(key) or data[key] for key in ("mean", "std")}
+
+
+def pretrained(name: str, classes: int) -> BlockNet:
+    """Torchvision's ImageNet weights under a fresh head, with ImageNet's normalization.
+
+    Raises:
+        UserError: torchvision has none for this network, or they cannot be fetched.
+    """
+    try:
+        entry = get_model_weights(name).DEFAULT
+    except ValueError:
+        raise UserError(f"torchvision has no ImageNet weights for {name}") from None
+    try:
+        weights = entry.get_state_dict(progress=True, check_hash=True)
+    except (URLError, OSError, RuntimeError) as error:
+        raise UserError(
+            f"teacher.pretrained=true: cannot fetch {entry.url} ({error}); connect to the network, "
+            "or give teacher.checkpoint=FILE"
+        ) from None
+    net = resnet(name, classes, **IMAGENET)  # type: ignore[arg-type]
+    head = {key: value for key, value in net.model.state_dict().items() if key.startswith("fc.")}
+    body = {key: value for key, value in weights.items() if not key.startswith("fc.")}
+    load_weights(net.model, body | head, entry.url)
+    return net
+
+
+def teacher_config(config: dict[str, Any]) -> dict[str, Any]:
+    """The config of the run that trains the teacher: the teacher as a student without teacher."""
+    teacher = config["teacher"]
+    data = config["data"] | {"fraction": 1.0, "rest_as_test": False}
+    return config | {
+        "student": {key: teacher[key] for key in ("name", "head", "pretrained")},
+        "teacher": None,
+        "method": {"_target_": "stagewise_kd.methods.no_teacher", "_partial_": True},
+        "data": data,
+        "epochs": teacher["epochs"],
+        "seed": teacher["seed"],
+    }
+
+
+def trained_teacher(
+    config: dict[str, Any], train: Callable[[dict[str, Any], Path], object]
+) -> dict[str, Any]:
+    """Train the teacher unless an earlier run has, and point the config at it.
+
+    Args:
+        config: the whole resolved config.
+        train: runs a config in a run folder; does nothing where that run is finished.
+    """
+    wanted = teacher_config(config)
+    key = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:8]
+    name = f"{config['teacher']['name']}-{config['data']['name']}-{key}"
+    folder = Path(config["teacher"]["store"]) / name
+    train(wanted, folder)
+    return config | {"teacher": config["teacher"] | {"checkpoint": str(folder)}}
