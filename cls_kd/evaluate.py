@@ -40,7 +40,6 @@ def evaluate(run: Path, overrides: Sequence[str]) -> dict[str, float]:
     config = OmegaConf.load(run / "config.yaml")
     OmegaConf.set_struct(config, True)
     config = OmegaConf.merge(config, OmegaConf.from_dotlist(list(overrides)))
-    config = OmegaConf.merge(config, {"out": None})
     if "root" in config.data.source:
         config.data.source.root = config.data.root
     settings = resolved(config)

@@ -15,7 +15,7 @@ from cls_kd.sources import Source
 from cls_kd.task import Classification
 from cls_kd.teacher import check_name, load_teacher, pretrained, trained_teacher
 from stagewise_kd.blocks import BlockNet
-from stagewise_kd.cli import resolved, run_path, to_yaml
+from stagewise_kd.cli import check_values, resolved, run_path, to_yaml
 from stagewise_kd.distributed import processes, rank
 from stagewise_kd.engine import Bench, Fitting
 from stagewise_kd.experiment import Experiment, run_experiment
@@ -29,6 +29,7 @@ from stagewise_kd.run_folder import open_run
 def run(cfg: DictConfig) -> None:
     """Run one experiment, or go on with it, or say that it is finished."""
     config = resolved(cfg)
+    check_values(config)
     out = run_path(cfg, run_name(config))
     command = ["-m", "cls_kd", "run", *_overrides(), f"out={out}"]
     with processes(command, config["trainer"]):
@@ -79,7 +80,7 @@ def load_source(config: dict[str, Any]) -> tuple[Source, Size]:
     """The data set of a config, and the size its images are used at."""
     data = config["data"]
     size = (data["size"],) * 2 if isinstance(data["size"], int) else tuple(data["size"])
-    return instantiate(data["source"], size=size), size
+    return instantiate(data["source"])(size=size), size
 
 
 def load_data(config: dict[str, Any]) -> tuple[Data, Source]:

@@ -115,14 +115,27 @@ def folder(
         )
     found = find_classes(path, splits)
     classes = sorted(found["train"])
-    parts = {split: _decoded(path, found[split], classes, size) for split in splits}
+    parts = _decoded(path, found, classes, size)
     test = parts.pop("test", None) or parts.pop("val")
     shown = [(class_names or {}).get(code, code) for code in classes]
     return Source(shown, parts["train"], test, parts.get("val"))
 
 
-def _decoded(path: Path, found: dict[str, list[Path]], classes: list[str], size: Size) -> Part:
-    paths = [p for name in classes for p in found[name]]
-    labels = [label for label, name in enumerate(classes) for _ in found[name]]
-    images = load_images(paths, size, MARGIN if max(size) > SMALL else 1.0)
-    return Part([p.relative_to(path).as_posix() for p in paths], images, labels)
+def _decoded(
+    root: Path, found: dict[str, dict[str, list[Path]]], classes: list[str], size: Size
+) -> dict[str, Part]:
+    """The parts of an image folder, all files checked together."""
+    rows = [
+        (split, path, label)
+        for split, members in found.items()
+        for label, name in enumerate(classes)
+        for path in members[name]
+    ]
+    names = [path.relative_to(root).as_posix() for _, path, _ in rows]
+    margin = MARGIN if max(size) > SMALL else 1.0
+    images = load_images([path for _, path, _ in rows], size, margin)
+    whole = Part(names, images, [label for _, _, label in rows])
+    return {
+        split: whole.take([name for name, row in zip(names, rows, strict=True) if row[0] == split])
+        for split in found
+    }

@@ -2,7 +2,6 @@
 
 import os
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -10,14 +9,14 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import ConfigCompositionException, HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from stagewise_kd.errors import UserError
+from stagewise_kd.errors import UserError, raise_faults
 
-PATHS = ("data.root", "data.unlabelled", "data.splits", "teacher.checkpoint", "teacher.store")
+PATHS = ("data.root", "data.splits", "teacher.checkpoint")
 
 
 def config_folder(front_end: str) -> str:
@@ -32,11 +31,28 @@ def hydra_run(
 ) -> None:
     """Compose the config of a front end from `overrides` and run it: once, or swept with `-m`."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through, `guarded` says them in one line
-    sys.argv = [f"{front_end}-kd run", *overrides]
-    main = hydra.main(
-        version_base="1.3", config_path=config_folder(front_end), config_name="config"
-    )
-    main(run)()
+    flags = [
+        item for item in overrides if item in ("-m", "--multirun")
+    ]  # argparse wants them first
+    settings = [item for item in overrides if item not in flags]
+    sys.argv = [f"{front_end}-kd run", *flags, *settings]
+    failures: list[Exception] = []
+
+    def job(cfg: DictConfig) -> None:
+        try:
+            run(cfg)
+        except Exception as error:  # kept from Hydra, which would say it in its own way
+            failures.append(error)
+
+    folder = config_folder(front_end)
+    try:
+        hydra.main(version_base="1.3", config_path=folder, config_name="config")(job)()
+    except ConfigCompositionException as error:
+        if "Could not override" in str(error):
+            raise UserError(_misspelled(str(error), folder)) from None
+        raise
+    if failures:
+        raise failures[0]
 
 
 def guarded(work: Callable[[], object]) -> int:
@@ -44,13 +60,13 @@ def guarded(work: Callable[[], object]) -> int:
 
     Anything else keeps its traceback and ends with status 1.
     """
-    warnings.filterwarnings("ignore", ".*treespec, LeafSpec.*")
     try:
         work()
     except UserError as error:
         message = str(error)
     except (HydraException, OmegaConfBaseException) as error:
-        message = _hydra_message(error)
+        cause = error.__cause__
+        message = str(cause) if isinstance(cause, UserError) else _one_line(error)
     except KeyboardInterrupt:
         message = "interrupted; the same command goes on from the last finished epoch"
         print(message, file=sys.stderr)
@@ -62,35 +78,26 @@ def guarded(work: Callable[[], object]) -> int:
     return 2
 
 
-def _hydra_message(error: Exception) -> str:
-    """Hydra's message on one line, with the closest name for a misspelled one."""
+def _one_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    lines = [
-        line for line in lines if not line.startswith(("full_key", "object_type", "To append"))
-    ]
-    message = " ".join(lines)
-    if "Could not override" in message:
-        wrong = message.split("'")[1]
-        close = get_close_matches(wrong, _known_keys(), n=1)
-        hint = f"did you mean {close[0]}?" if close else "see --cfg job for the names there are"
-        return f"no setting is called {wrong!r}; {hint}"
-    return message
+    return " ".join(line for line in lines if not line.startswith(("full_key", "object_type")))
 
 
-def _known_keys() -> list[str]:
-    """Names of all settings of the default config."""
-    from hydra.core.global_hydra import GlobalHydra
-
-    loader = GlobalHydra.instance().config_loader()
-    config = loader.load_configuration("config", [], RunMode.RUN)
-    return _paths(OmegaConf.to_container(config, resolve=False))
+def _misspelled(message: str, folder: str) -> str:
+    """Hydra's message of an unknown setting, with the closest one that there is."""
+    wrong = message.split("'")[1]
+    with hydra.initialize_config_dir(folder, version_base="1.3"):
+        known = _paths(OmegaConf.to_container(hydra.compose("config"), resolve=False))
+    close = get_close_matches(wrong, known, n=1)
+    hint = f"did you mean {close[0]}?" if close else "see --cfg job for the names there are"
+    return f"no setting is called {wrong!r}; {hint}"
 
 
 def _paths(node: Any, prefix: str = "") -> list[str]:
-    if not isinstance(node, dict):
-        return [prefix]
-    found = [path for key, value in node.items() for path in _paths(value, f"{prefix}.{key}")]
-    return [path.removeprefix(".") for path in [*found, prefix] if path]
+    """Dotted names of all settings below a node of a config."""
+    below = node.items() if isinstance(node, dict) else ()
+    found = [path for key, value in below for path in _paths(value, f"{prefix}.{key}")]
+    return [path.removeprefix(".") for path in (prefix, *found) if path]
 
 
 def run_path(cfg: DictConfig, name: str) -> Path:
@@ -119,8 +126,33 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
         if value := OmegaConf.select(cfg, path):
             OmegaConf.update(cfg, path, str(Path(value).expanduser().absolute()))
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-    config.pop("out")
+    config.pop("out", None)
     return config
+
+
+def check_values(config: dict[str, Any]) -> None:
+    """Check the numbers that every run has.
+
+    Raises:
+        UserError: lists all that are of the wrong kind or out of range.
+    """
+    whole = {"epochs": 1, "batch_size": 1, "workers": 0, "seed": 0}
+    faults = [
+        f"{name}={config[name]}: give a whole number from {least} up"
+        for name, least in whole.items()
+        if not isinstance(config[name], int) or config[name] < least
+    ]
+    fraction, size = config["data"]["fraction"], config["data"]["size"]
+    if not isinstance(fraction, int | float) or not 0 < fraction <= 1:
+        faults.append(f"data.fraction={fraction}: give a number above 0 and up to 1")
+    sides = [size] * 2 if isinstance(size, int) else size
+    if not (
+        isinstance(sides, list) and [isinstance(n, int) and n > 0 for n in sides] == [True] * 2
+    ):
+        faults.append(f"data.size={size}: give one side in pixels, or [height,width]")
+    if not isinstance(config["lr"], int | float) or not config["lr"] > 0:
+        faults.append(f"lr={config['lr']}: give a number above 0")
+    raise_faults("bad settings", faults)
 
 
 def to_yaml(config: dict[str, Any]) -> str:

@@ -62,7 +62,7 @@ def processes(command: Sequence[str], trainer: dict[str, Any]) -> Iterator[None]
         if dist.is_initialized():
             dist.destroy_process_group()
         for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE") if children else ():
-            os.environ.pop(name)
+            os.environ.pop(name, None)
 
 
 def _start(command: Sequence[str], count: int) -> list[subprocess.Popen[bytes]]:

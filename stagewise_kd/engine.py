@@ -199,7 +199,7 @@ def _trainer(stage: Stage, fitting: Fitting, recorder: Recorder, label: str) -> 
 
 
 def _ignore_chatter() -> None:
-    for message in (".*does not have many workers.*", ".*in eval mode at the start.*"):
+    for message in (".*many workers.*", ".*in eval mode at the start.*", ".*LeafSpec.*"):
         warnings.filterwarnings("ignore", message)
 
 

@@ -1,0 +1,275 @@
+import csv
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torchvision.models import resnet18
+
+from cls_kd.cli import main
+from stagewise_kd.resnet import resnet
+
+TINY = ["epochs=1", "batch_size=8", "data.size=32", "student=resnet10", "teacher=resnet18"]
+
+
+def cls_kd(*argv: str) -> int:
+    with pytest.raises(SystemExit) as caught:
+        main(argv)
+    return caught.value.code
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch) -> Path:
+    """Every command runs in a folder of its own."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "here"
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory) -> Path:
+    """An image folder of two classes, bright and dark, in several formats and sizes."""
+    root = tmp_path_factory.mktemp("pictures")
+    for split, count in (("train", 24), ("test", 4)):
+        for name, level in (("bright", 200), ("dark", 40)):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for n in range(count):
+                suffix = (".jpg", ".png")[n % 2]
+                Image.new("RGB", (40 + n, 36), (level, level, n)).save(folder / f"{n}{suffix}")
+    return root
+
+
+@pytest.fixture(scope="session")
+def teacher(tmp_path_factory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("teacher") / "teacher.pt"
+    torch.save(resnet("resnet18", 2).model.state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def command(pictures, teacher) -> list[str]:
+    data = ["data=folder", f"data.root={pictures}", f"teacher.checkpoint={teacher}"]
+    return ["run", *data, *TINY, "out=run"]
+
+
+@pytest.fixture(scope="session")
+def finished(pictures, teacher, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("finished") / "run"
+    data = ["data=folder", f"data.root={pictures}", f"teacher.checkpoint={teacher}"]
+    assert cls_kd("run", *data, *TINY, f"out={out}") == 0
+    return out
+
+
+def test_run_writes_the_contract(finished):
+    result = json.loads((finished / "result.json").read_text())
+    keys = {"task", "dataset", "data_fraction", "method", "student", "teacher", "decoder", "seed"}
+    assert keys | {"protocol", "student_metrics", "teacher_metrics", "cost"} <= set(result)
+    assert set(result["student_metrics"]) == {"accuracy", "balanced_accuracy"}
+    assert len((finished / "splits" / "test.txt").read_text().split()) == 8
+    stages = [stage["name"] for stage in result["stages"]]
+    assert stages == ["stem", "layer1", "layer2", "layer3", "layer4", "head"]
+
+
+def test_finished_run_is_not_run_again(finished, pictures, teacher, capsys):
+    data = ["data=folder", f"data.root={pictures}", f"teacher.checkpoint={teacher}"]
+    before = (finished / "result.json").stat().st_mtime_ns
+    assert cls_kd("run", *data, *TINY, f"out={finished}") == 0
+    assert "is finished already" in " ".join(capsys.readouterr().err.split())
+    assert (finished / "result.json").stat().st_mtime_ns == before
+
+
+def test_evaluate_gives_the_runs_own_figures(finished, capsys):
+    assert cls_kd("evaluate", str(finished)) == 0
+    figures = json.loads(capsys.readouterr().out)
+    expected = json.loads((finished / "result.json").read_text())["student_metrics"]
+    assert figures == {"images": 8, **expected}
+
+
+def test_predict_writes_probabilities_and_a_sheet(finished, pictures, here):
+    file = pictures / "test" / "dark" / "1.png"
+    assert cls_kd("predict", str(finished), str(pictures / "test"), str(file), "--out", "seen") == 0
+    rows = list(csv.DictReader((here / "seen" / "predictions.csv").read_text().splitlines()))
+    assert len(rows) == 9
+    for row in rows:
+        assert float(row["probability_1"]) + float(row["probability_2"]) == pytest.approx(
+            1, abs=2e-4
+        )
+        assert {row["class_1"], row["class_2"]} == {"bright", "dark"}
+    with Image.open(here / "seen" / "contact_sheet.png") as sheet:
+        assert sheet.width > 300
+
+
+def test_compare_prints_one_row_a_run(finished, capsys):
+    assert cls_kd("compare", str(finished), str(finished)) == 0
+    assert capsys.readouterr().err.count("stagewise") == 2
+
+
+def test_student_folder_rebuilds_the_student(finished):
+    weights = load_file(finished / "student" / "model.safetensors")
+    network = json.loads((finished / "student" / "network.json").read_text())
+    resnet(**network["network"]).model.load_state_dict(weights)
+    assert network["classes"] == ["bright", "dark"]
+
+
+@pytest.mark.parametrize("method", ["no_teacher", "simultaneous", "hinton"])
+def test_baselines_run(command, method):
+    assert cls_kd(*command, f"method={method}") == 0
+
+
+def test_wider_teacher_needs_adapters(command, here):
+    options = ["teacher.checkpoint=null", "teacher=resnet50", "teacher.epochs=1"]
+    assert cls_kd(*command, *options) == 0
+    adapters = load_file(here / "run" / "stages" / "01-layer1" / "best.safetensors")
+    assert adapters["adapters.layer1.weight"].shape == (256, 64, 1, 1)
+    student = load_file(here / "run" / "student" / "model.safetensors")
+    assert not [key for key in student if "adapter" in key]
+
+
+def test_label_free_student_then_finetuned(command, here):
+    options = ["student=resnet18", "method.head=teacher", "method.finetune_epochs=1"]
+    assert cls_kd(*command, *options) == 0
+    stages = json.loads((here / "run" / "result.json").read_text())["stages"]
+    names = [stage["name"] for stage in stages]
+    assert names == ["stem", "layer1", "layer2", "layer3", "layer4", "finetune"]
+
+
+def test_paper_recipe_and_rest_as_test(command, here):
+    options = ["recipe=paper", "epochs=1", "data.fraction=0.5", "data.rest_as_test=true"]
+    assert cls_kd(*command, *options, "eval.protocol=paper", "method=no_teacher") == 0
+    result = json.loads((here / "run" / "result.json").read_text())
+    assert result["protocol"] == "paper"
+    lines = {p.stem: p.read_text().split() for p in (here / "run" / "splits").iterdir()}
+    assert len(lines["train"]) == len(lines["test"]) == 24
+    assert not set(lines["train"]) & set(lines["test"])
+    assert lines["val"] == lines["test"]
+
+
+def test_teacher_is_trained_once_for_all_runs(pictures, here, capsys):
+    data = ["run", "data=folder", f"data.root={pictures}", *TINY, "teacher.epochs=1"]
+    assert cls_kd(*data, "method=hinton", "out=one") == 0
+    (store,) = (here / "runs" / "teachers").iterdir()
+    trained = (store / "result.json").stat().st_mtime_ns
+    assert cls_kd(*data, "data.fraction=0.5", "seed=1", "out=two") == 0
+    assert [*(here / "runs" / "teachers").iterdir()] == [store]
+    assert (store / "result.json").stat().st_mtime_ns == trained
+    manifests = [json.loads((here / n / "manifest.json").read_text()) for n in ("one", "two")]
+    assert manifests[0]["teacher_hash"] == manifests[1]["teacher_hash"]
+
+
+def test_multirun_names_its_jobs(command, here):
+    assert (
+        cls_kd(*command[:-1], "-m", "method=no_teacher", "seed=0,1", "lr=0.01,0.001", "out=study")
+        == 0
+    )
+    names = sorted(p.name for p in (here / "study" / "folder-1.00").iterdir())
+    assert names == [
+        f"resnet10-no_teacher-s{seed}-lr{lr}" for seed in (0, 1) for lr in ("0.001", "0.01")
+    ]
+
+
+@pytest.mark.parametrize("head", ["linear", "published"])
+def test_torchvision_state_dict_as_teacher(command, head, tmp_path):
+    model = resnet18(num_classes=2) if head == "linear" else resnet("resnet18", 2).model
+    weights = {f"module.{key}": value for key, value in model.state_dict().items()}
+    torch.save({"state_dict": weights}, tmp_path / "theirs.pth")
+    assert cls_kd(*command, f"teacher.checkpoint={tmp_path / 'theirs.pth'}", "method=hinton") == 0
+
+
+def test_builtin_shapes_need_no_download(here):
+    options = ["data.source.train=40", "data.source.test=20", "method=no_teacher", "out=run"]
+    assert cls_kd("run", *TINY, *options) == 0
+
+
+class TestBadInput:
+    """One clear message, status 2, nothing left behind."""
+
+    def said(self, capsys, *argv: str, kept: tuple[str, ...] = ()) -> str:
+        assert cls_kd(*argv) == 2
+        error = capsys.readouterr().err
+        assert "Traceback" not in error
+        assert error.startswith("error: ")
+        assert sorted(p.name for p in Path.cwd().iterdir()) == sorted(kept)
+        return error
+
+    @pytest.mark.parametrize(
+        ("override", "words"),
+        [
+            ("student=resnet11", ["student/resnet11", "resnet10", "resnet26"]),
+            ("data.fracton=0.5", ["data.fracton", "did you mean data.fraction?"]),
+            ("epoch=3", ["'epoch'", "did you mean epochs?"]),
+            ("data.root=nowhere", ["data.root=", "nowhere: no such folder"]),
+            ("data.fraction=0", ["data.fraction=0", "above 0 and up to 1"]),
+            ("data.fraction=lots", ["data.fraction=lots"]),
+            ("epochs=0", ["epochs=0: give a whole number from 1 up"]),
+            ("method.head=best", ["method.head=best: give labels or teacher"]),
+            ("method.n_features=7", ["method.n_features=7: give 1 to 5"]),
+            ("eval.protocol=cheat", ["eval.protocol=cheat: give holdout or paper"]),
+            ("teacher=resnet34", ["does not fit ResNet", "missing layer1.2.bn1.bias"]),
+            ("teacher.checkpoint=nowhere.pt", ["nowhere.pt: no such file"]),
+            ("batch_size=0", ["batch_size=0: give a whole number from 1 up"]),
+            ("lr=fast", ["lr=fast: give a number above 0"]),
+            ("data.size=[32]", ["data.size=[32]: give one side"]),
+            ("data.splits=nowhere", ["train.txt: no such file"]),
+        ],
+    )
+    def test_override(self, command, capsys, override, words):
+        error = self.said(capsys, *command, override)
+        for word in words:
+            assert word in error
+
+    def test_folder_without_train(self, command, capsys, tmp_path):
+        (tmp_path / "data" / "photos").mkdir(parents=True)
+        error = self.said(capsys, *command, f"data.root={tmp_path / 'data'}")
+        assert "expected train in it, found photos" in error
+
+    def test_class_folder_without_images_and_damaged_files(
+        self, command, pictures, capsys, tmp_path
+    ):
+        for split in ("train", "test"):
+            for name in ("bright", "dark"):
+                (tmp_path / "data" / split / name).mkdir(parents=True)
+        error = self.said(capsys, *command, f"data.root={tmp_path / 'data'}")
+        for folder in ("train/bright", "train/dark", "test/bright", "test/dark"):
+            assert f"{folder} holds no images" in error
+
+    def test_truncated_jpegs_are_named_together(self, command, pictures, capsys, tmp_path):
+        import shutil
+
+        root = tmp_path / "data"
+        shutil.copytree(pictures, root)
+        bad = [root / "train" / "dark" / "0.jpg", root / "test" / "bright" / "2.jpg"]
+        for path in bad:
+            Image.effect_noise((64, 64), 50).convert("RGB").save(path)
+            path.write_bytes(path.read_bytes()[:-400])
+        error = self.said(capsys, *command, f"data.root={root}")
+        assert str(bad[0]) in error
+        assert str(bad[1]) in error
+
+    def test_teacher_of_other_classes(self, command, capsys, tmp_path):
+        torch.save(resnet("resnet18", 5).model.state_dict(), tmp_path / "five.pt")
+        error = self.said(capsys, *command, f"teacher.checkpoint={tmp_path / 'five.pt'}")
+        assert "the teacher knows 5 classes, the data has 2 (bright, dark)" in error
+
+    def test_pickle_that_is_no_checkpoint(self, command, capsys, tmp_path):
+        (tmp_path / "bad.pkl").write_bytes(pickle.dumps({"weights": Path("x")}))
+        error = self.said(capsys, *command, f"teacher.checkpoint={tmp_path / 'bad.pkl'}")
+        assert "not a checkpoint that can be read safely" in error
+
+    def test_out_that_cannot_be_written(self, command, capsys, tmp_path):
+        (tmp_path / "file").write_text("")
+        error = self.said(capsys, *command, f"out={tmp_path / 'file' / 'run'}")
+        assert "cannot be written" in error
+
+    def test_unfinished_run(self, capsys):
+        assert "holds no finished student" in self.said(capsys, "evaluate", "nowhere")
+        assert "holds no finished run" in self.said(capsys, "compare", "nowhere")
+
+    def test_predict_on_nothing(self, finished, capsys):
+        assert "no such file: nowhere.jpg" in self.said(
+            capsys, "predict", str(finished), "nowhere.jpg"
+        )
