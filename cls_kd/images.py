@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from cls_kd.transforms import SMALL
 from stagewise_kd.errors import UserError, raise_faults
 
 Size = tuple[int, int]
@@ -59,12 +60,13 @@ class FileImages(Sequence[Tensor]):
         return self._decode(self.paths[index])
 
 
-def load_images(paths: Sequence[Path], size: Size, margin: float) -> Sequence[Tensor]:
+def load_images(paths: Sequence[Path], size: Size) -> Sequence[Tensor]:
     """Decode all images once, which finds the damaged ones; keep them in memory where they fit.
 
     Raises:
         UserError: names every file that cannot be read.
     """
+    margin = MARGIN if max(size) > SMALL else 1.0
     images = FileImages(paths, size, margin)
     keep = 3 * len(paths) * size[0] * size[1] * margin**2 < IN_MEMORY_SHARE * _memory_bytes()
 
@@ -75,8 +77,11 @@ def load_images(paths: Sequence[Path], size: Size, margin: float) -> Sequence[Te
             return f"{paths[index]} ({error})"
         return image if keep else None
 
-    with ThreadPoolExecutor() as pool:
-        found = list(pool.map(read, range(len(paths))))
+    if max(size) <= SMALL:  # threads cost more than decoding a small image
+        found = [read(index) for index in range(len(paths))]
+    else:
+        with ThreadPoolExecutor() as pool:
+            found = list(pool.map(read, range(len(paths))))
     _raise_damaged([item for item in found if isinstance(item, str)])
     return [item for item in found if isinstance(item, Tensor)] if keep else images
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from cls_kd.evaluate import open_student
-from cls_kd.images import MARGIN, find_images, load_images
-from cls_kd.transforms import SMALL, none
+from cls_kd.images import find_images, load_images
+from cls_kd.transforms import none
 from stagewise_kd.blocks import BlockNet
 from stagewise_kd.errors import UserError
 from stagewise_kd.files import write_whole
@@ -42,7 +42,7 @@ def predict(run: Path, paths: Sequence[Path], out: Path, top: int = 3) -> list[l
     student, described = open_student(run)
     files = _files(paths)
     size = tuple(described["size"])
-    found = load_images(files, size, MARGIN if max(size) > SMALL else 1.0)
+    found = load_images(files, size)
     crop = none(size)
     images = torch.stack([crop(image) for image in found])
     likely = _probabilities(student, images).topk(min(top, len(described["classes"])))

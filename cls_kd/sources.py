@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 from torchvision.datasets import CIFAR10
 
-from cls_kd.images import MARGIN, Size, existing_root, find_classes, load_images
-from cls_kd.transforms import SMALL
+from cls_kd.images import Size, existing_root, find_classes, load_images
 from stagewise_kd.errors import UserError
 from stagewise_kd.shapes import CLASSES, draw_all
 
@@ -132,8 +131,7 @@ def _decoded(
         for path in members[name]
     ]
     names = [path.relative_to(root).as_posix() for _, path, _ in rows]
-    margin = MARGIN if max(size) > SMALL else 1.0
-    images = load_images([path for _, path, _ in rows], size, margin)
+    images = load_images([path for _, path, _ in rows], size)
     whole = Part(names, images, [label for _, _, label in rows])
     return {
         split: whole.take([name for name, row in zip(names, rows, strict=True) if row[0] == split])

@@ -108,15 +108,17 @@ def run_path(cfg: DictConfig, name: str) -> Path:
         name: readable name of the run, such as "cifar10-0.25/resnet10-stagewise-s0".
     """
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
-        return Path(cfg.out or "runs") / f"{name}{_sweep_suffix(name)}"
+        return Path(cfg.out or "runs") / f"{name}{_sweep_suffix()}"
     return Path(cfg.out) if cfg.out else Path("runs") / name
 
 
-def _sweep_suffix(name: str) -> str:
-    """The job's overrides that the name does not already tell, so that no two jobs share one."""
-    told = {"seed", "student", "teacher", "method", "data", "data.fraction", "out"}
-    items = [item.split("=", 1) for item in HydraConfig.get().overrides.task if "=" in item]
-    return "".join(f"-{key.rsplit('.')[-1]}{value}" for key, value in items if key not in told)
+def _sweep_suffix() -> str:
+    """The swept settings that the name does not tell, so that no two jobs share a folder."""
+    told = {"seed", "student", "method", "data", "data.fraction"}
+    asked = dict(item.split("=", 1) for item in sys.argv[1:] if "=" in item)
+    swept = {key for key, value in asked.items() if "," in value or "(" in value} - told
+    job = (item.split("=", 1) for item in HydraConfig.get().overrides.task)
+    return "".join(f"-{key.rsplit('.', 1)[-1]}{value}" for key, value in job if key in swept)
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:

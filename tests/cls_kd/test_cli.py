@@ -163,7 +163,16 @@ def test_teacher_is_trained_once_for_all_runs(pictures, here, capsys):
 
 def test_multirun_names_its_jobs(command, here):
     assert (
-        cls_kd(*command[:-1], "-m", "method=no_teacher", "seed=0,1", "lr=0.01,0.001", "out=study")
+        cls_kd(
+            *command[:4],
+            "-m",
+            "epochs=1",
+            "data.size=32",
+            "method=no_teacher",
+            "seed=0,1",
+            "lr=0.01,0.001",
+            "out=study",
+        )
         == 0
     )
     names = sorted(p.name for p in (here / "study" / "folder-1.00").iterdir())

@@ -21,7 +21,8 @@ def config(path, **teacher) -> dict:
 @pytest.fixture
 def checkpoint(tmp_path):
     weights = {
-        key: value.clone() for key, value in resnet("resnet10", 2).model.state_dict().items()
+        key: value.clone(memory_format=torch.contiguous_format)
+        for key, value in resnet("resnet10", 2).model.state_dict().items()
     }
     metadata = {
         "mean": "[0.5, 0.5, 0.5]",
