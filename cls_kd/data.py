@@ -55,6 +55,7 @@ def make_data(
     *,
     fraction: float = 1.0,
     seed: int = 0,
+    val: int | None = None,
     view_seed: int = 0,
     splits: str | None = None,
     rest_as_test: bool = False,
@@ -68,6 +69,8 @@ def make_data(
         augment: makes the transform of train images.
         fraction: share of the train split that is used, class-balanced.
         seed: chooses the split.
+        val: how many train images are held out, where the data set brings no val split; None for
+            a tenth, at most 2,000.
         view_seed: chooses the augmented views.
         splits: folder with train.txt and val.txt, to be used instead of the seeded split.
         rest_as_test: report on the part of train that is not used, as published for 25 % data.
@@ -76,7 +79,7 @@ def make_data(
     Raises:
         UserError: the options leave a split without images.
     """
-    train, val = _train_and_val(source, seed, splits, protocol)
+    train, held_out = _train_and_val(source, seed, val, splits, protocol)
     taken = take_fraction(train, fraction, len(source.train.names))
     test = source.test
     if rest_as_test:
@@ -85,7 +88,7 @@ def make_data(
             raise UserError("data.rest_as_test=true: nothing of train is left; lower data.fraction")
     parts = {
         "train": source.train.take(taken),
-        "val": test if protocol == "paper" else val,
+        "val": test if protocol == "paper" else held_out,
         "test": test,
     }
     names = {split: part.names for split, part in parts.items()}
@@ -101,7 +104,7 @@ def make_data(
 
 
 def _train_and_val(
-    source: Source, seed: int, splits: str | None, protocol: str
+    source: Source, seed: int, count: int | None, splits: str | None, protocol: str
 ) -> tuple[list[str], Part]:
     """Names of train in the order in which fractions are taken, and the validation part."""
     if protocol not in ("holdout", "paper"):
@@ -110,7 +113,8 @@ def _train_and_val(
     if splits is not None:
         train, val = (_listed(Path(splits) / f"{s}.txt", known.names) for s in ("train", "val"))
     else:
-        cut = 0 if source.val or protocol == "paper" else val_count(len(known.names))
+        wanted = val_count(len(known.names)) if count is None else count
+        cut = 0 if source.val or protocol == "paper" else wanted
         train, val = split_train(known.names, known.labels, cut, seed)
     held_out = source.val or known.take(val)
     if protocol == "holdout" and not held_out.names:

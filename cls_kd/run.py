@@ -1,6 +1,7 @@
 """From a config to a finished run; the only module that sees the config of a run."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,18 @@ from cls_kd.data import make_data
 from cls_kd.images import Size
 from cls_kd.sources import Source
 from cls_kd.task import Classification
-from cls_kd.teacher import check_name, load_teacher, pretrained, trained_teacher
+from cls_kd.teacher import load_teacher, pretrained, trained_teacher
 from stagewise_kd.blocks import BlockNet
 from stagewise_kd.cli import check_values, resolved, run_path, to_yaml
 from stagewise_kd.distributed import processes, rank
 from stagewise_kd.engine import Bench, Fitting
+from stagewise_kd.errors import UserError
 from stagewise_kd.experiment import Experiment, run_experiment
 from stagewise_kd.loaders import Data
+from stagewise_kd.plan import check_plan
 from stagewise_kd.progress import console
 from stagewise_kd.report import print_result
-from stagewise_kd.resnet import resnet
+from stagewise_kd.resnet import DEPTHS, resnet
 from stagewise_kd.run_folder import open_run
 
 
@@ -86,7 +89,8 @@ def load_source(config: dict[str, Any]) -> tuple[Source, Size]:
 def load_data(config: dict[str, Any]) -> tuple[Data, Source]:
     """The splits of a config, and the data set they are of."""
     source, size = load_source(config)
-    options = {key: config["data"][key] for key in ("fraction", "seed", "splits", "rest_as_test")}
+    chosen = ("fraction", "seed", "val", "splits", "rest_as_test")
+    options = {key: config["data"][key] for key in chosen}
     augment = instantiate(config["augment"])
     data = make_data(
         source,
@@ -103,11 +107,15 @@ def _experiment(config: dict[str, Any], text: str) -> Experiment:
     torch.manual_seed(config["seed"])
     data, source = load_data(config)
     student = _student(config, len(source.classes))
-    teacher = _teacher(config, source.classes)
     task = Classification(len(source.classes))
-    method = instantiate(config["method"])
-    plan = method(task, student, teacher, epochs=config["epochs"])
-    bench = Bench(student, teacher, task, data, _fitting(config))
+    method = partial(instantiate(config["method"]), task, student, epochs=config["epochs"])
+    if _trains_teacher(config):
+        untrained = _untrained(config, config["teacher"], len(source.classes))
+        check_plan(method(untrained), student, untrained, data.shape)  # before hours of training
+        with torch.random.fork_rng(devices=[]):
+            config = trained_teacher(config, lambda wanted, out: train(wanted, out, wait=True))
+    has_teacher = config["teacher"] and config["teacher"]["checkpoint"]
+    teacher = load_teacher(config, source.classes) if has_teacher else None
     network = {
         "name": config["student"]["name"],
         "classes": len(source.classes),
@@ -116,28 +124,33 @@ def _experiment(config: dict[str, Any], text: str) -> Experiment:
         "std": student.std.flatten().tolist(),
     }
     described = {"network": network, "classes": source.classes, "size": list(data.shape[1:])}
-    return Experiment(bench, plan, _facts(config), text, described)
+    bench = Bench(student, teacher, task, data, _fitting(config))
+    return Experiment(bench, method(teacher), _facts(config), text, described)
+
+
+def _trains_teacher(config: dict[str, Any]) -> bool:
+    """Whether the run needs a teacher and has none; without one, no_teacher is scored alone."""
+    teacher = config["teacher"]
+    return bool(teacher) and not teacher["checkpoint"] and _method(config) != "no_teacher"
 
 
 def _student(config: dict[str, Any], classes: int) -> BlockNet:
     student = config["student"]
-    if student.get("pretrained"):
+    if student.get("pretrained"):  # a teacher in its own training run
         return pretrained(student["name"], classes)
-    check_name(student["name"])
+    return _untrained(config, student, classes)
+
+
+def _untrained(config: dict[str, Any], network: dict[str, Any], classes: int) -> BlockNet:
+    """A network of the config with random weights.
+
+    Raises:
+        UserError: there is no network of that name.
+    """
+    if network["name"] not in DEPTHS:
+        raise UserError(f"network {network['name']!r} is unknown; there are {', '.join(DEPTHS)}")
     data = config["data"]
-    return resnet(student["name"], classes, student["head"], data["mean"], data["std"])
-
-
-def _teacher(config: dict[str, Any], classes: list[str]) -> BlockNet | None:
-    """The trained teacher; a run without one scores only a teacher that is there already."""
-    teacher = config["teacher"]
-    if teacher is None or (_method(config) == "no_teacher" and not teacher["checkpoint"]):
-        return None
-    check_name(teacher["name"])
-    if not teacher["checkpoint"]:
-        with torch.random.fork_rng(devices=[]):
-            config = trained_teacher(config, lambda wanted, out: train(wanted, out, wait=True))
-    return load_teacher(config, classes)
+    return resnet(network["name"], classes, network["head"], data["mean"], data["std"])
 
 
 def _fitting(config: dict[str, Any]) -> Fitting:

@@ -14,19 +14,9 @@ from stagewise_kd.blocks import BlockNet
 from stagewise_kd.errors import UserError
 from stagewise_kd.experiment import load_student
 from stagewise_kd.files import load_weights, read_weights, strip_prefix
-from stagewise_kd.resnet import DEPTHS, resnet
+from stagewise_kd.resnet import resnet
 
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
-
-
-def check_name(name: str) -> None:
-    """Refuse a network that there is none of.
-
-    Raises:
-        UserError: there is no network of that name.
-    """
-    if name not in DEPTHS:
-        raise UserError(f"network {name!r} is unknown; there are {', '.join(DEPTHS)}")
 
 
 def load_teacher(config: dict[str, Any], classes: list[str]) -> BlockNet:

@@ -35,11 +35,11 @@ SHEAR = 0.15
 PERSPECTIVE = 0.15
 CLUTTER = (1, 5)  # polygons and lines behind the shape, upper end excluded
 CLUTTER_RADIUS = (0.05, 0.12)
-OCCLUDERS = (0, 3)  # bars over the shape, upper end excluded
+OCCLUDERS = (0, 2)  # bars over the shape, upper end excluded
 OCCLUDER_WIDTH = (0.02, 0.05)
-TEXTURE = 0.35  # share of the distance between two random colours that a texture spans
-CONTRAST = 130  # least distance in RGB between the first colours of shape and background
-NOISE_BITS = 4  # every channel of every pixel changes by up to 2 ** (NOISE_BITS - 1)
+TEXTURE = 0.25  # share of the distance between two random colours that a texture spans
+CONTRAST = 80  # least difference in mean grey between the first colours of shape and background
+NOISE_BITS = 3  # every channel of every pixel changes by up to 2 ** (NOISE_BITS - 1)
 
 
 def draw(
@@ -179,10 +179,10 @@ def _colours(rng: Generator) -> list[Colour]:
 
 
 def _contrasting_colours(rng: Generator) -> tuple[list[Colour], list[Colour]]:
-    """Colours of background and shape, the first of each at least CONTRAST apart."""
+    """Colours of background and shape; the shape is lighter by at least CONTRAST."""
     while True:
         backdrop, fill = _colours(rng), _colours(rng)
-        if math.dist(backdrop[0], fill[0]) >= CONTRAST:
+        if (sum(fill[0]) - sum(backdrop[0])) / 3 >= CONTRAST:
             return backdrop, fill
 
 

@@ -231,6 +231,10 @@ class TestBadInput:
         for word in words:
             assert word in error
 
+    def test_a_bad_plan_is_found_before_the_teacher_is_trained(self, command, capsys):
+        bad = ["teacher.checkpoint=null", "teacher=resnet50", "method.adapter=none"]
+        assert "set adapter=conv1x1" in self.said(capsys, *command, *bad)
+
     def test_folder_without_train(self, command, capsys, tmp_path):
         (tmp_path / "data" / "photos").mkdir(parents=True)
         error = self.said(capsys, *command, f"data.root={tmp_path / 'data'}")

@@ -66,6 +66,11 @@ def test_a_validation_split_that_is_brought_is_used(source):
     assert len(data.splits["train"]) == 40
 
 
+def test_size_of_the_validation_split_can_be_given(source):
+    data = make_data(source, SIZE, transforms.none, val=11)
+    assert (len(data.splits["train"]), len(data.splits["val"])) == (29, 11)
+
+
 def test_rest_as_test(source):
     data = make_data(source, SIZE, transforms.none, fraction=0.5, rest_as_test=True)
     assert len(data.splits["test"]) == 16  # 40 less 20 train less 4 validation
