@@ -55,7 +55,8 @@ def results_table(results: Sequence[dict[str, Any]]) -> Table:
         table.add_row(taught[0]["teacher"], "teacher", f"{figure:.4f}", "", *costs, "")
     for result in results:
         figure = result["student_metrics"][metric]
-        share = figure / result["teacher_metrics"][metric] if result["teacher_metrics"] else None
+        teacher = result["teacher_metrics"] or (taught[0]["teacher_metrics"] if taught else None)
+        share = figure / teacher[metric] if teacher else None
         method = result["method"] + (" (paper protocol)" if result["protocol"] == "paper" else "")
         table.add_row(
             result["student"],

@@ -5,7 +5,6 @@ Geometry lives in unit coordinates (x right, y down, the image is [0, 1] x [0, 1
 shows the same scene at every size. Colours and textures are drawn independently of the class.
 """
 
-import math
 import zlib
 from functools import cache
 
