@@ -60,7 +60,10 @@ class Recorder(Checkpoint):
             self.best = {"epoch": epoch, "monitor": stage.monitor.name, "value": value}
             if trainer.is_global_zero:
                 write_tensors(self.folder / BEST, stage_tensors(pl_module))
-        write_whole(self.folder / LAST, trainer.save_checkpoint)
+        if trainer.is_global_zero:
+            write_whole(self.folder / LAST, trainer.save_checkpoint)
+        else:  # writes nothing, but has to take part
+            trainer.save_checkpoint(self.folder / LAST)
 
     def _count(self, trainer: lightning.Trainer) -> None:
         now = time.perf_counter()

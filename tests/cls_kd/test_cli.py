@@ -167,6 +167,7 @@ def test_multirun_names_its_jobs(command, here):
             *command[:4],
             "-m",
             "epochs=1",
+            "teacher=resnet18",
             "data.size=32",
             "method=no_teacher",
             "seed=0,1",
