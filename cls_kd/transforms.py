@@ -15,7 +15,9 @@ def none(size: Size) -> nn.Module:
 def default(size: Size) -> nn.Module:
     """Random crop and horizontal flip: shifted by up to 1/8 of small images, rescaled on large."""
     if max(size) <= SMALL:
-        crop: nn.Module = v2.RandomCrop(size, padding=[size[1] // 8, size[0] // 8])
+        # Mirrored, because black borders would shift the features that a student learns to match.
+        margin = [size[1] // 8, size[0] // 8]
+        crop: nn.Module = v2.RandomCrop(size, padding=margin, padding_mode="reflect")
     else:
         crop = v2.RandomResizedCrop(size, scale=(0.5, 1.0), antialias=True)
     return v2.Compose([crop, v2.RandomHorizontalFlip()])
