@@ -59,10 +59,10 @@ class RunFolder:
     def start(self, config: str, facts: dict[str, Any], splits: dict[str, list[str]]) -> None:
         """Write the configuration, the split and the manifest of a new run."""
         if rank() == 0 and not (self.path / "manifest.json").is_file():
+            write_text(self.path / "config.yaml", config)  # first: it marks the folder as a run's
             (self.path / "splits").mkdir(exist_ok=True)
             for split, names in splits.items():
                 write_text(self.path / "splits" / f"{split}.txt", "\n".join(names) + "\n")
-            write_text(self.path / "config.yaml", config)
             write_json(self.path / "manifest.json", {**_versions(), **facts, "stages": {}})
         barrier()
 

@@ -1,6 +1,8 @@
 import csv
 import json
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -159,6 +161,15 @@ def test_teacher_is_trained_once_for_all_runs(pictures, here, capsys):
     assert (store / "result.json").stat().st_mtime_ns == trained
     manifests = [json.loads((here / n / "manifest.json").read_text()) for n in ("one", "two")]
     assert manifests[0]["teacher_hash"] == manifests[1]["teacher_hash"]
+
+
+def test_two_processes(command, here):
+    """The child processes are started with the run's own overrides."""
+    ddp = ["trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp"]
+    argv = [sys.executable, "-m", "cls_kd", *command, *ddp, "method=no_teacher"]
+    subprocess.run(argv, check=True, timeout=300)
+    result = json.loads((here / "run" / "result.json").read_text())
+    assert result["images_seen"] == 2 * 16  # 43 train images, 21 a process, whole batches of 8
 
 
 def test_multirun_names_its_jobs(command, here):
