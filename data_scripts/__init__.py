@@ -27,11 +27,12 @@ class Release:
     Args:
         name: what messages and source.json call it.
         url: where to download it; None if it can only be given as a file.
-        checksums: "md5:<hex>" or "sha256:<hex>"; any one makes the archive known.
+        checksums: "md5:<hex>" or "sha256:<hex>"; any one makes the archive known. ANY: no
+            checksum is known, `fault` alone tells.
         folders: what of the archive is laid out.
         fault: (root, folder) -> what is wrong with the folder, or "".
-        train: root -> names and class indices of the train images.
-        strip: whether the folders lie inside the archive's single top folder.
+        cut: (root, seed) -> the names in each of the splits.
+        splits: what the split files are called.
     """
 
     name: str
@@ -39,8 +40,8 @@ class Release:
     checksums: tuple[str, ...]
     folders: tuple[str, ...]
     fault: Callable[[Path, str], str]
-    train: Callable[[Path], tuple[list[str], list[int]]]
-    strip: bool = True
+    cut: Callable[[Path, int], Sequence[list[str]]]
+    splits: tuple[str, ...] = ("train", "val")
 
 
 def image_folders(
@@ -48,12 +49,13 @@ def image_folders(
 ) -> Release:
     """A release of <top folder>/<split>/<class>/<image>, with so many images in each split."""
     fault = partial(count_fault, counts=counts, classes=classes)
-    return Release(name, url, checksums, tuple(counts), fault, train_images)
+    cut = partial(cut_train, train=train_images)
+    return Release(name, url, checksums, tuple(counts), fault, cut)
 
 
-def images(folder: Path) -> list[Path]:
-    """The images of a folder of class folders, sorted."""
-    return sorted(path for path in folder.glob("*/*") if path.suffix.lower() in IMAGE_SUFFIXES)
+def images(folder: Path, pattern: str = "*/*") -> list[Path]:
+    """The images of a folder, by default one of class folders, sorted."""
+    return sorted(path for path in folder.glob(pattern) if path.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def count_fault(root: Path, folder: str, counts: dict[str, int], classes: int) -> str:
@@ -72,8 +74,21 @@ def train_images(root: Path) -> tuple[list[str], list[int]]:
     return names, [classes.index(path.parent.name) for path in found]
 
 
+def cut_train(
+    root: Path, seed: int, train: Callable[[Path], tuple[list[str], list[int]]]
+) -> tuple[list[str], list[str]]:
+    """Train and val names, cut from the names and class indices that train gives for root."""
+    names, labels = train(root)
+    return split_train(names, labels, val_count(len(names)), seed)
+
+
+def split_files(root: Path, release: Release) -> list[Path]:
+    """Where the splits of the release lie."""
+    return [root / "splits" / f"{split}.txt" for split in release.splits]
+
+
 def lay_out(root: Path, releases: Sequence[Release], archive: Path | None, seed: int) -> str:
-    """Put one of the releases into root, and write splits/train.txt and splits/val.txt.
+    """Put one of the releases into root, and write its split files.
 
     Without an archive the first release is downloaded, unless root holds another one already.
     An interrupted run is resumed by the same call.
@@ -84,30 +99,28 @@ def lay_out(root: Path, releases: Sequence[Release], archive: Path | None, seed:
     Raises:
         ArchiveError: bad root or archive; nothing that was in root before is changed.
     """
-    source = read_source(root)
+    source = read_source(root, releases)
     release = choose_release(root, releases, archive, source)
     wanted = {"dataset": release.name, "seed": seed}
     if source and source != wanted:
         raise ArchiveError(f"{root} holds {source}, asked for {wanted}; choose another --root")
     missing = missing_folders(root, release)
     shutil.rmtree(root / UNPACKING, ignore_errors=True)  # left by a killed run
-    splits = [root / "splits" / name for name in ("train.txt", "val.txt")]
+    splits = split_files(root, release)
     if source and not missing and all(path.exists() for path in splits):
         return f"{root} is finished already: {release.name}, splits of seed {seed}"
     if missing:
         place(root, release, archive, missing)
-    names, labels = release.train(root)
     (root / SOURCE).parent.mkdir(exist_ok=True)
     write_json(root / SOURCE, wanted)
-    parts = split_train(names, labels, val_count(len(names)), seed)
-    for path, part in zip(splits, parts, strict=True):
+    parts = dict(zip(splits, release.cut(root, seed), strict=True))
+    for path, part in parts.items():
         write_split(path, part)
-    return (
-        f"{root} is finished: {release.name}, {len(parts[0])} train and {len(parts[1])} val names"
-    )
+    sizes = ", ".join(f"{len(part)} in {path.name}" for path, part in parts.items())
+    return f"{root} is finished: {release.name}, names: {sizes}"
 
 
-def read_source(root: Path) -> dict[str, object] | None:
+def read_source(root: Path, releases: Sequence[Release]) -> dict[str, object] | None:
     """What an earlier run recorded of root, or None."""
     path = root / SOURCE
     if path.exists():
@@ -115,10 +128,10 @@ def read_source(root: Path) -> dict[str, object] | None:
             return dict(json.loads(path.read_text(encoding="utf-8")))
         except (TypeError, ValueError) as error:
             raise ArchiveError(f"{path}: no JSON object; delete it and run again") from error
-    for name in ("train.txt", "val.txt"):
-        if (root / "splits" / name).exists():
+    for path in (path for release in releases for path in split_files(root, release)):
+        if path.exists():
             raise ArchiveError(
-                f"{root}/splits/{name} was not written by this script and would be overwritten; "
+                f"{path} was not written by this script and would be overwritten; "
                 "move it away, or choose another --root"
             )
     return None
@@ -165,7 +178,7 @@ def place(root: Path, release: Release, archive: Path | None, folders: list[str]
         archive = download(release.url, root, release.checksums)
     else:
         raise ArchiveError(f"{root} lacks {', '.join(folders)}: pass --archive FILE to complete it")
-    unpack(archive, root, folders, release.fault, release.strip)
+    unpack(archive, root, folders, release.fault)
 
 
 def run_script(
@@ -177,7 +190,7 @@ def run_script(
     )
     parser.add_argument("--root", type=Path, required=True, help="folder to lay the dataset out in")
     parser.add_argument("--archive", type=Path, help="archive file; without one it is downloaded")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the validation split")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the splits")
     parser.set_defaults(size=next(iter(sizes)))
     if len(sizes) > 1:
         parser.add_argument("--size", choices=list(sizes), help="shorter side, pixels")

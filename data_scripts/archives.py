@@ -1,21 +1,36 @@
 """Dataset archives: download or resume, verify, unpack safely."""
 
+import gzip
 import hashlib
+import lzma
 import shutil
+import stat
 import tarfile
 import urllib.error
 import urllib.request
+import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 from rich.console import Console
 from rich.progress import DownloadColumn, Progress
 from rich.progress import open as open_with_progress
 
 UNPACKING = ".stagewise-kd-unpacking"  # holds what `unpack` has not finished
+ANY = "any"  # in place of a checksum, where none lasts and only the contents tell
+UNREADABLE = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    gzip.BadGzipFile,
+    EOFError,
+    RuntimeError,  # zipfile, of an encrypted member or an unknown compression
+    ValueError,  # zipfile, of names or offsets that make no sense
+    lzma.LZMAError,
+    zlib.error,
+)
 
 
 class ArchiveError(Exception):
@@ -23,20 +38,25 @@ class ArchiveError(Exception):
 
 
 def identify(path: Path, checksums: Sequence[str]) -> str:
-    """The one of the checksums ("md5:<hex>" or "sha256:<hex>") that the archive has.
+    """The one of the checksums ("md5:<hex>" or "sha256:<hex>") that the archive has, else ANY.
 
     Raises:
-        ArchiveError: no such file, or it has none of them.
+        ArchiveError: no such file, or it has none of them; where ANY is one, it is no archive.
     """
     if not path.is_file():
         raise ArchiveError(f"{path}: no such archive file; check the path given as --archive")
     found: dict[str, str] = {}
     for checksum in checksums:
+        if checksum == ANY:
+            continue
         algorithm = checksum.partition(":")[0]
         if algorithm not in found:
             found[algorithm] = f"{algorithm}:{digest(path, algorithm)}"
         if checksum == found[algorithm]:
             return checksum
+    if ANY in checksums:
+        refuse_other(path)
+        return ANY
     raise ArchiveError(
         f"{path}: wrong checksum: {path.stat().st_size} bytes with {', '.join(found.values())}, "
         f"expected {' or '.join(checksums)}; it is truncated, damaged or another version: "
@@ -51,6 +71,27 @@ def digest(path: Path, algorithm: str) -> str:
             return hashlib.file_digest(file, algorithm).hexdigest()
     except OSError as error:
         raise ArchiveError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def refuse_other(path: Path) -> None:
+    """Raise ArchiveError for a file that does not begin as a tar or is not whole as a zip."""
+    try:
+        found = zipfile.is_zipfile(path) if is_zip(path) else tarfile.is_tarfile(path)
+    except UNREADABLE:
+        found = False
+    except OSError as error:
+        raise ArchiveError(f"{path}: cannot be read: {error.strerror}") from error
+    if not found:
+        raise ArchiveError(
+            f"{path}: unreadable or truncated: {path.stat().st_size} bytes, expected a whole tar "
+            "or zip archive; get it again"
+        )
+
+
+def is_zip(path: Path) -> bool:
+    """Whether a file begins as a zip archive does."""
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04"
 
 
 def download(url: str, folder: Path, checksums: Sequence[str]) -> Path:
@@ -126,16 +167,16 @@ def unpack(
     root: Path,
     folders: Sequence[str],
     fault: Callable[[Path, str], str],
-    strip: bool = False,
 ) -> None:
-    """Unpack folders of a tar archive into root; they appear there whole, or not at all.
+    """Unpack folders of an archive into root; they appear there whole, or not at all.
+
+    The folders may lie at the archive's top, or one or two folders below it.
 
     Args:
-        archive: any compression that tarfile reads.
+        archive: a zip, or a tar with any compression that tarfile reads.
         root: where the folders go; must not have them yet.
         folders: the rest of the archive is dropped.
         fault: (parent, folder) -> what is wrong with an unpacked folder, or "".
-        strip: whether the folders lie inside the archive's single top folder.
 
     Raises:
         ArchiveError: unreadable, unsafe or incomplete archive.
@@ -143,8 +184,7 @@ def unpack(
     temporary = root / UNPACKING
     try:
         extract(archive, temporary)
-        tops = list(temporary.iterdir())
-        parent = tops[0] if strip and len(tops) == 1 else temporary
+        parent = parent_of(folders, temporary)
         for folder in folders:
             if found := fault(parent, folder):
                 raise ArchiveError(f"{archive}: {folder} {found}; get another copy of the archive")
@@ -154,20 +194,22 @@ def unpack(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def parent_of(folders: Sequence[str], top: Path) -> Path:
+    """The folder, at most two below top, that holds most of the folders; the shallowest one."""
+    candidates = [top, *sorted(top.glob("*")), *sorted(top.glob("*/*"))]
+    return max(candidates, key=lambda path: sum((path / name).is_dir() for name in folders))
+
+
 def extract(archive: Path, folder: Path) -> None:
-    """Extract every member of a tar archive; links, devices and paths out of folder are refused."""
+    """Extract every member of an archive; links, devices and paths out of folder are refused."""
     try:
         folder.mkdir()
-        with (
-            open_with_progress(archive, "rb", description="unpack", **terminal()) as file,
-            tarfile.open(fileobj=file, mode="r|*") as tar,
-        ):
-            for member in tar:
-                refuse_unsafe(archive, member)
-                tar.extract(member, folder, filter="data")
-    except (tarfile.TarError, EOFError, zlib.error) as error:
+        extract_all = extract_zip if is_zip(archive) else extract_tar
+        with open_with_progress(archive, "rb", description="unpack", **terminal()) as file:
+            extract_all(archive, file, folder)
+    except UNREADABLE as error:
         raise ArchiveError(
-            f"{archive}: unreadable or truncated ({error}), expected a whole tar archive; "
+            f"{archive}: unreadable or truncated ({error}), expected a whole tar or zip archive; "
             "get it again"
         ) from error
     except OSError as error:
@@ -177,11 +219,30 @@ def extract(archive: Path, folder: Path) -> None:
         ) from error
 
 
-def refuse_unsafe(archive: Path, member: tarfile.TarInfo) -> None:
+def extract_tar(archive: Path, file: BinaryIO, folder: Path) -> None:
+    """Extract every member of the opened tar archive."""
+    with tarfile.open(fileobj=file, mode="r:*") as tar:
+        for member in tar:
+            refuse_unsafe(archive, member.name, member.isreg() or member.isdir())
+            tar.extract(member, folder, filter="data")
+        while tar.fileobj.read(1 << 20):  # up to the checksum that ends a compressed file
+            pass
+
+
+def extract_zip(archive: Path, file: BinaryIO, folder: Path) -> None:
+    """Extract every member of the opened zip archive."""
+    with zipfile.ZipFile(file) as zipped:
+        for member in zipped.infolist():
+            kind = stat.S_IFMT(member.external_attr >> 16)  # 0: packed where there are no kinds
+            refuse_unsafe(archive, member.filename, kind in (0, stat.S_IFREG, stat.S_IFDIR))
+            zipped.extract(member, folder)
+
+
+def refuse_unsafe(archive: Path, name: str, plain: bool) -> None:
     """Raise ArchiveError for a member that is no plain file or folder below the top."""
-    path = PurePosixPath(member.name)
-    if path.is_absolute() or ".." in path.parts or not (member.isreg() or member.isdir()):
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not plain:
         raise ArchiveError(
-            f"{archive}: unsafe member {member.name!r}, expected only files and folders with paths "
+            f"{archive}: unsafe member {name!r}, expected only files and folders with paths "
             "inside the archive; nothing was unpacked: get the archive from its official source"
         )

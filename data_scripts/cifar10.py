@@ -20,7 +20,7 @@ from torchvision.datasets import CIFAR10
 if not __package__:  # run as a file
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_scripts import Release, image_folders, run_script
+from data_scripts import Release, cut_train, image_folders, run_script
 
 
 def batches(url: str, checksums: tuple[str, ...], dataset: type[CIFAR10] = CIFAR10) -> Release:
@@ -31,8 +31,7 @@ def batches(url: str, checksums: tuple[str, ...], dataset: type[CIFAR10] = CIFAR
         checksums,
         (dataset.base_folder,),
         partial(batches_fault, dataset=dataset),
-        partial(batches_train, dataset=dataset),
-        strip=False,
+        partial(cut_train, train=partial(batches_train, dataset=dataset)),
     )
 
 

@@ -179,7 +179,7 @@ def test_truncated_archive(tmp_path, root, mode):
     archive = write_tar(tmp_path / "tiny.tar", tiny_files(), mode)
     archive.write_bytes(archive.read_bytes()[: archive.stat().st_size // 2])
     with pytest.raises(ArchiveError, match="unreadable or truncated"):
-        unpack(archive, root, ["train"], no_fault, strip=True)
+        unpack(archive, root, ["train"], no_fault)
     assert not list(root.iterdir())
 
 
@@ -339,7 +339,13 @@ def test_sizes(script):
 
 @pytest.mark.parametrize(
     ("how", "name"),
-    [("file", "cifar10"), ("file", "imagenette"), ("file", "imagewoof"), ("module", "cifar10")],
+    [
+        ("file", "camvid"),
+        ("file", "cifar10"),
+        ("file", "imagenette"),
+        ("file", "imagewoof"),
+        ("module", "cifar10"),
+    ],
 )
 def test_runs_from_any_folder(tmp_path, how, name):
     path = str(REPOSITORY / "data_scripts" / f"{name}.py")
