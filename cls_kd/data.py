@@ -1,19 +1,18 @@
 """From a data set to the splits that a run trains and is scored on."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from cls_kd.images import Size
 from cls_kd.sources import Part, Source
 from cls_kd.transforms import none
 from stagewise_kd.errors import UserError
+from stagewise_kd.images import Size
 from stagewise_kd.loaders import Data, View
-from stagewise_kd.splits import read_split, split_hash, split_train, take_fraction, val_count
+from stagewise_kd.splits import split_hash, take_fraction, train_and_val
 
 Augment = Callable[[Size], nn.Module]
 
@@ -43,7 +42,7 @@ class Samples(Dataset[Any]):
 
     def _sample(self, key: View | int) -> tuple[Tensor, int]:
         if isinstance(key, View):
-            torch.default_generator.manual_seed(hash((self._seed, *key)) % 2**63)
+            torch.default_generator.manual_seed(key.seed(self._seed))
             key = key.sample
         return self._transform(self._images[key]), self._labels[key]
 
@@ -79,7 +78,16 @@ def make_data(
     Raises:
         UserError: the options leave a split without images.
     """
-    train, held_out = _train_and_val(source, seed, val, splits, protocol)
+    train, cut = train_and_val(
+        source.train.names,
+        source.train.labels,
+        source.val is not None,
+        seed=seed,
+        val=val,
+        splits=splits,
+        protocol=protocol,
+    )
+    held_out = source.val or source.train.take(cut)
     taken = take_fraction(train, fraction, len(source.train.names))
     test = source.test
     if rest_as_test:
@@ -101,31 +109,3 @@ def make_data(
         split_hash=split_hash(names),
         splits=names,
     )
-
-
-def _train_and_val(
-    source: Source, seed: int, count: int | None, splits: str | None, protocol: str
-) -> tuple[list[str], Part]:
-    """Names of train in the order in which fractions are taken, and the validation part."""
-    if protocol not in ("holdout", "paper"):
-        raise UserError(f"eval.protocol={protocol}: give holdout or paper")
-    known = source.train
-    if splits is not None:
-        train, val = (_listed(Path(splits) / f"{s}.txt", known.names) for s in ("train", "val"))
-    else:
-        wanted = val_count(len(known.names)) if count is None else count
-        cut = 0 if source.val or protocol == "paper" else wanted
-        train, val = split_train(known.names, known.labels, cut, seed)
-    held_out = source.val or known.take(val)
-    if protocol == "holdout" and not held_out.names:
-        raise UserError(
-            f"{len(known.names)} train images are too few to cut a validation split off; "
-            "add a val/ folder"
-        )
-    return train, held_out
-
-
-def _listed(path: Path, known: list[str]) -> list[str]:
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; data.splits needs train.txt and val.txt")
-    return read_split(path, known)

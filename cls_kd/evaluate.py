@@ -1,20 +1,16 @@
-"""Metrics of a finished student, on its own test split or on other images."""
+"""The student of a finished run, and its metrics."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from cls_kd.run import load_data
 from cls_kd.task import Classification
+from stagewise_kd import evaluate as shared
 from stagewise_kd.blocks import BlockNet
-from stagewise_kd.cli import resolved
-from stagewise_kd.engine import Bench, Fitting, score
-from stagewise_kd.errors import UserError
 from stagewise_kd.experiment import load_student
 from stagewise_kd.files import load_weights
+from stagewise_kd.loaders import Data
 from stagewise_kd.resnet import resnet
 
 
@@ -36,28 +32,13 @@ def evaluate(run: Path, overrides: Sequence[str]) -> dict[str, float]:
     Raises:
         UserError: the run is not finished, or the data has other classes.
     """
-    student, described = open_student(run)
-    config = OmegaConf.load(run / "config.yaml")
-    OmegaConf.set_struct(config, True)
-    config = OmegaConf.merge(config, OmegaConf.from_dotlist(list(overrides)))
-    if "root" in config.data.source:
-        config.data.source.root = config.data.root
-    settings = resolved(config)
-    data, source = load_data(settings)
-    if source.classes != described["classes"]:
-        raise UserError(
-            f"{run}: the student knows {', '.join(described['classes'][:10])}; the data has "
-            f"{', '.join(source.classes[:10])}; give data of the student's classes"
-        )
-    fitting = Fitting(
-        lambda parameters: None,
-        batch_size=settings["batch_size"],
-        workers=settings["workers"],
-        trainer=settings["trainer"],
-    )
-    task = Classification(len(source.classes))
-    bench = Bench(student, None, task, data, fitting)
-    student.to(bench.device)
-    figures = score(student, data.test, bench)
-    print(json.dumps({"images": len(data.splits["test"]), **figures}, indent=2))
-    return figures
+    return shared.evaluate(run, overrides, open_student, _data, _task)
+
+
+def _data(config: dict[str, Any]) -> tuple[Data, list[str]]:
+    data, source = load_data(config)
+    return data, source.classes
+
+
+def _task(config: dict[str, Any], classes: list[str]) -> Classification:
+    return Classification(len(classes))

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from cls_kd.evaluate import open_student
-from cls_kd.images import find_images, load_images
+from cls_kd.images import load_images
 from cls_kd.transforms import none
 from stagewise_kd.blocks import BlockNet
 from stagewise_kd.errors import UserError
 from stagewise_kd.files import write_whole
+from stagewise_kd.images import find_images
 from stagewise_kd.progress import console
 from stagewise_kd.training import unit_images
 

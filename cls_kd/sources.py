@@ -1,15 +1,14 @@
 """Data sets: where their images and labels come from."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from torchvision.datasets import CIFAR10
 
-from cls_kd.images import Size, existing_root, find_classes, load_images
+from cls_kd.images import find_classes, load_images
 from stagewise_kd.errors import UserError
+from stagewise_kd.images import Images, Size, Subset, existing_root, part_folders, places
 from stagewise_kd.shapes import CLASSES, draw_all
 
 
@@ -18,29 +17,14 @@ class Part:
     """One split as it lies on disk: names, uint8 images (3, H, W), class indices."""
 
     names: list[str]
-    images: Sequence[Tensor]
+    images: Images
     labels: list[int]
 
     def take(self, names: list[str]) -> "Part":
         """The named samples, in that order."""
-        place = {name: index for index, name in enumerate(self.names)}
-        chosen = [place[name] for name in names]
+        chosen = places(self.names, names)
         images = Subset(self.images, chosen)
         return Part(names, images, [self.labels[index] for index in chosen])
-
-
-class Subset(Sequence[Tensor]):
-    """Some images of a sequence, by their places."""
-
-    def __init__(self, images: Sequence[Tensor], places: list[int]) -> None:
-        self._images = images
-        self._places = places
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __getitem__(self, index: int) -> Tensor:  # type: ignore[override]
-        return self._images[self._places[index]]
 
 
 @dataclass(frozen=True)
@@ -107,11 +91,7 @@ def folder(
         name: of the data set, for messages and for `root/<name>/train`.
     """
     path = existing_root(root, name, ["train"])
-    splits = [split for split in ("train", "val", "test") if (path / split).is_dir()]
-    if len(splits) == 1:
-        raise UserError(
-            f"data.root={root}: holds train/ only; put the images to report on in test/"
-        )
+    splits = part_folders(path, root)
     found = find_classes(path, splits)
     classes = sorted(found["train"])
     parts = _decoded(path, found, classes, size)

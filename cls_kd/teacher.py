@@ -1,8 +1,6 @@
-"""The trained teacher: loaded from a checkpoint, or trained once and kept."""
+"""The trained teacher: loaded from a checkpoint, or torchvision's ImageNet weights."""
 
-import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -108,34 +106,3 @@ def pretrained(name: str, classes: int) -> BlockNet:
     body = {key: value for key, value in weights.items() if not key.startswith("fc.")}
     load_weights(net.model, body | head, entry.url)
     return net
-
-
-def teacher_config(config: dict[str, Any]) -> dict[str, Any]:
-    """The config of the run that trains the teacher: the teacher as a student without teacher."""
-    teacher = config["teacher"]
-    data = config["data"] | {"fraction": 1.0, "rest_as_test": False}
-    return config | {
-        "student": {key: teacher[key] for key in ("name", "head", "pretrained")},
-        "teacher": None,
-        "method": {"_target_": "stagewise_kd.methods.no_teacher", "_partial_": True},
-        "data": data,
-        "epochs": teacher["epochs"],
-        "seed": teacher["seed"],
-    }
-
-
-def trained_teacher(
-    config: dict[str, Any], train: Callable[[dict[str, Any], Path], object]
-) -> dict[str, Any]:
-    """Train the teacher unless an earlier run has, and point the config at it.
-
-    Args:
-        config: the whole resolved config.
-        train: runs a config in a run folder; does nothing where that run is finished.
-    """
-    wanted = teacher_config(config)
-    key = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:8]
-    name = f"{config['teacher']['name']}-{config['data']['name']}-{key}"
-    folder = Path(config["teacher"]["store"]) / name
-    train(wanted, folder)
-    return config | {"teacher": config["teacher"] | {"checkpoint": str(folder)}}

@@ -3,7 +3,8 @@
 from torch import nn
 from torchvision.transforms import v2
 
-Size = tuple[int, int]
+from stagewise_kd.images import Size
+
 SMALL = 96  # pixels: up to here a shifted crop is better than a rescaled one
 
 

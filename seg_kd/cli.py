@@ -1,9 +1,51 @@
-"""The command line of the segmentation front end."""
+"""The command line: seg-kd run | compare | evaluate | predict."""
 
-import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stagewise_kd.commands import CommandLine
+
+if TYPE_CHECKING:
+    from stagewise_kd.comparison.page import Exhibit
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of `seg-kd`."""
-    print("error: seg-kd is not built yet; classifiers: cls-kd run", file=sys.stderr)
-    sys.exit(2)
+    CommandLine(
+        "seg",
+        "Shrink a trained U-Net, block by block.",
+        _run,
+        _evaluate,
+        _predict,
+        {
+            "--tile": (1024, "side in pixels of the tiles that a larger image is cut into"),
+            "--overlap": (128, "pixels that a tile sees of its neighbours"),
+        },
+        _gallery,
+    ).main(argv)
+
+
+def _run(cfg: object) -> None:
+    from seg_kd.run import run
+
+    run(cfg)  # type: ignore[arg-type]
+
+
+def _evaluate(args: Namespace) -> None:
+    from seg_kd.evaluate import evaluate
+
+    evaluate(args.run, args.overrides)
+
+
+def _predict(args: Namespace) -> None:
+    from seg_kd.predict import predict
+
+    predict(args.run, args.paths, args.out, args.tile, args.overlap)
+
+
+def _gallery(runs: Sequence[Path]) -> "Sequence[Exhibit]":
+    from seg_kd.gallery import gallery
+
+    return gallery(runs)

@@ -65,12 +65,15 @@ class BlockNet(nn.Module):
                 wanted |= set(self.blocks[name].reads)
         return needed[::-1]
 
-    def features(self, given: dict[str, Tensor], until: set[str]) -> dict[str, Tensor]:
+    def features(
+        self, given: dict[str, Tensor], until: set[str], cut: bool = False
+    ) -> dict[str, Tensor]:
         """Compute the features `until` from those `given`, running only the blocks between.
 
         Args:
             given: "image" (B, C, H, W) in [0, 1], or features of earlier blocks.
             until: names of the features to return; "logits" is the last block's.
+            cut: let no gradient pass from a block into the blocks that it reads.
 
         Raises:
             KeyError: a feature is asked for that no block produces, or an input is missing.
@@ -78,7 +81,8 @@ class BlockNet(nn.Module):
         have = dict(given)
         for name in self.needed(given, until):
             block = self.blocks[name]
-            have[name] = block.module(*(self._read(have, key) for key in block.reads))
+            read = (self._read(have, key) for key in block.reads)
+            have[name] = block.module(*((x.detach() for x in read) if cut else read))
         return {name: have[self._resolve(name)] for name in until}
 
     def forward(self, image: Tensor) -> Tensor:

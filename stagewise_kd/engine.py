@@ -9,7 +9,6 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.loggers import Logger
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -22,7 +21,15 @@ from stagewise_kd.progress import StageProgress, console
 from stagewise_kd.recorder import BEST, LAST, Recorder
 from stagewise_kd.run_folder import RunFolder, read_json
 from stagewise_kd.task import Task
-from stagewise_kd.training import Optimizer, Scheduler, StageModule, autocast, unit_images
+from stagewise_kd.trackers import Tracker
+from stagewise_kd.training import (
+    Optimizer,
+    Scheduler,
+    StageModule,
+    autocast,
+    fastest_precision,
+    unit_images,
+)
 
 
 @dataclass(frozen=True)
@@ -36,12 +43,20 @@ class Fitting:
     workers: int = 0
     graft: bool = True
     trainer: dict[str, Any] = field(default_factory=dict)
-    loggers: tuple[Logger, ...] = ()
+    tracker: Tracker | None = None
 
     @property
     def precision(self) -> str:
-        """Lightning's name of the precision."""
-        return str(self.trainer.get("precision", "32-true"))
+        """Lightning's name of the precision; "auto" is what the device is fastest at."""
+        asked = str(self.trainer.get("precision", "32-true"))
+        return fastest_precision(self.device) if asked == "auto" else asked
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks run outside of Lightning, which moves the student back to the CPU."""
+        if self.trainer.get("accelerator") == "cpu":
+            return torch.device("cpu")
+        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -56,10 +71,8 @@ class Bench:
 
     @property
     def device(self) -> torch.device:
-        """Where the networks run outside of Lightning, which moves the student back to the CPU."""
-        if self.fitting.trainer.get("accelerator") == "cpu":
-            return torch.device("cpu")
-        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+        """Where the networks run outside of Lightning."""
+        return self.fitting.device
 
 
 def run_plan(
@@ -163,13 +176,14 @@ def _train_stage(
         fitting.scheduler,
         fitting.seed,
     )
-    recorder = Recorder(run, folder)
+    recorder = Recorder(run, folder, fitting.tracker)
     number = int(folder.name.split("-")[0]) + 1
     trainer = _trainer(stage, fitting, recorder, f"stage {number}/{count} {stage.name}")
     last = folder / LAST
     run.drop_metrics(stage.name, _next_epoch(last))
+    images = data.train if stage.sees_labels or data.images is None else data.images
     loaders = (
-        train_loader(data.train, fitting.batch_size, fitting.seed, fitting.workers),
+        train_loader(images, fitting.batch_size, fitting.seed, fitting.workers),
         val_loader(data.val, 4 * fitting.batch_size, fitting.workers),
     )
     with warnings.catch_warnings():
@@ -189,12 +203,12 @@ def _trainer(stage: Stage, fitting: Fitting, recorder: Recorder, label: str) -> 
     return lightning.Trainer(
         max_epochs=stage.epochs,
         callbacks=[recorder, StageProgress(label)],
-        logger=list(fitting.loggers) or False,
+        logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
-        **fitting.trainer,
+        **fitting.trainer | {"precision": fitting.precision},
     )
 
 

@@ -4,7 +4,7 @@ import hashlib
 import math
 import platform
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class Experiment:
         config: the resolved configuration as YAML.
         network: what rebuilds the student: the arguments of the function that built it, and
             whatever predicting on new images takes (size, classes).
+        files: further JSON files of the student's folder by name; None for no such file.
     """
 
     bench: Bench
@@ -38,6 +39,7 @@ class Experiment:
     facts: dict[str, Any]
     config: str
     network: dict[str, Any]
+    files: dict[str, Any] = field(default_factory=dict)
 
 
 def run_experiment(experiment: Experiment, run: RunFolder) -> dict[str, Any]:
@@ -54,17 +56,22 @@ def run_experiment(experiment: Experiment, run: RunFolder) -> dict[str, Any]:
     stages = run_plan(experiment.plan, adapters, bench, run)
     result = {**experiment.facts, **_figures(bench), "stages": stages, **_totals(stages)}
     if rank() == 0:
-        save_student(run.path / "student", bench.student.model, experiment.network)
+        files = {"network.json": experiment.network, **experiment.files}
+        save_student(run.path / "student", bench.student.model, files)
         write_json(run.path / "result.json", result)
+        if bench.fitting.tracker:
+            bench.fitting.tracker.finish(result, run.path)
     barrier()
     return result
 
 
-def save_student(folder: Path, model: nn.Module, network: dict[str, Any]) -> None:
+def save_student(folder: Path, model: nn.Module, files: dict[str, Any]) -> None:
     """Write weights and what rebuilds the network."""
     folder.mkdir(exist_ok=True)
     write_tensors(folder / "model.safetensors", model.state_dict())
-    write_json(folder / "network.json", network)
+    for name, content in files.items():
+        if content is not None:
+            write_json(folder / name, content)
 
 
 def load_student(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

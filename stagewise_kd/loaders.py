@@ -16,10 +16,24 @@ class View(NamedTuple):
     epoch: int
     sample: int
 
+    def seed(self, run: int | None) -> int:
+        """Seed of this view's augmentation in a run of that seed, whatever was drawn before."""
+        return hash((run, *self)) % 2**63
+
 
 @dataclass(frozen=True)
 class Data:
-    """The splits of one run; train is indexed by `View`, the others by number."""
+    """The splits of one run; train and images are indexed by `View`, the others by number.
+
+    Args:
+        train: the labelled samples, (image uint8 (C, H, W), label).
+        val: epochs are chosen on it.
+        test: scored once, at the end.
+        shape: channels, height and width of an image.
+        split_hash: of `splits`.
+        splits: file names of each split.
+        images: samples for the stages that see no label, whatever their labels are; None: train.
+    """
 
     train: Dataset[Any]
     val: Dataset[Any]
@@ -27,6 +41,7 @@ class Data:
     shape: tuple[int, int, int]
     split_hash: str
     splits: dict[str, list[str]]
+    images: Dataset[Any] | None = None
 
 
 class ViewSampler(DistributedSampler[Any]):

@@ -1,5 +1,6 @@
 """Losses between a student's and a teacher's feature."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -24,11 +25,31 @@ def mse(student: Tensor, teacher: Tensor) -> Tensor:
     return F.mse_loss(student.float(), teacher.float())
 
 
+def relative_mse(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean squared error in units of the teacher feature's variance over the batch.
+
+    The share of the teacher's variance that the student leaves unexplained: features of any scale
+    can be added up.
+
+    Args:
+        student: features, (B, C, H, W).
+        teacher: features, (B, C, H, W), no gradient.
+
+    Returns:
+        Scalar; 0 is a perfect match, 1 what the constant mean would give.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    return mse(student, teacher) / teacher.float().var(correction=0).clamp_min(1e-8)
+
+
 def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float = 4.0) -> Tensor:
     """T² KL(teacher ‖ student) of logits softened by T (Hinton et al. 2015, section 2).
 
     Args:
-        student: logits, (B, K) or (B, K, H, W): classes along dimension 1.
+        student: logits, (B, K) or (B, K, H, W): classes along dimension 1; one class alone stands
+            for two, of which the first has the logit 0.
         teacher: logits of the same shape, no gradient.
         temperature: T, at least 1 as a rule.
 
@@ -43,7 +64,18 @@ def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float = 4.
             f"soft_cross_entropy: the student gives {tuple(student.shape)}, "
             f"the teacher {tuple(teacher.shape)}"
         )
-    log_p = F.log_softmax(student.float() / temperature, dim=1)
-    log_q = F.log_softmax(teacher.float() / temperature, dim=1)
+    log_p, log_q = (
+        F.log_softmax(two_or_more(logits.float()) / temperature, dim=1)
+        for logits in (student, teacher)
+    )
     divergence = F.kl_div(log_p, log_q, reduction="none", log_target=True).sum(dim=1)
     return divergence.mean() * temperature**2
+
+
+def two_or_more(logits: Tensor) -> Tensor:
+    """Logits of at least two classes: a single one, x, becomes (0, x), whose softmax is sigmoid(x).
+
+    Args:
+        logits: (B, K, …).
+    """
+    return torch.cat([torch.zeros_like(logits), logits], dim=1) if logits.shape[1] == 1 else logits

@@ -5,11 +5,12 @@ from typing import Literal
 
 from stagewise_kd.blocks import LOGITS, BlockNet, copy_block
 from stagewise_kd.errors import UserError
-from stagewise_kd.losses import mse, soft_cross_entropy
+from stagewise_kd.losses import mse, relative_mse, soft_cross_entropy
 from stagewise_kd.plan import LOSS, Plan, Stage, Term
 from stagewise_kd.task import Task
 
 Adapter = Literal["conv1x1", "none"]
+Schedule = Literal["sequential", "concurrent"]
 
 
 def stagewise(
@@ -23,6 +24,8 @@ def stagewise(
     head: Literal["labels", "teacher"] = "labels",
     finetune_epochs: int = 0,
     adapter: Adapter = "conv1x1",
+    schedule: Schedule = "sequential",
+    last: str = "head",
 ) -> Plan:
     """Match one feature after the other by MSE, then train the rest on labels.
 
@@ -39,26 +42,42 @@ def stagewise(
         finetune_epochs: epochs of a last stage that trains everything on labels and softened
             logits; 0 for none.
         adapter: what to do where widths differ.
+        schedule: "concurrent" matches all features at the same time, in one stage of as many
+            epochs as the sequential stages have together; every block learns by itself, fed by
+            the blocks before it, which learn too.
+        last: name of the stage that trains what is not matched.
 
     Raises:
         UserError: the options do not fit the networks.
     """
     matched = _first(features, n_features)
     rest = tuple(name for name in student.names if name not in matched)
-    plan = [
-        Stage(name, (name,), (Term(name, mse, name, name, adapter=adapter),), epochs, LOSS)
-        for name in matched
-    ]
+    plan = _matching(matched, epochs, adapter, schedule)
     if head == "teacher":
         _copy_rest(teacher, student, rest)
     elif head == "labels":
         label = Term("labels", task.label_loss, LOGITS)
-        plan.append(Stage("head", rest, (label,), epochs, task.monitor))
+        plan.append(Stage(last, rest, (label,), epochs, task.monitor))
     else:
         raise UserError(f"method.head={head}: give labels or teacher")
     if finetune_epochs:
         plan.append(_softened("finetune", task, student, finetune_epochs))
     return tuple(plan)
+
+
+def _matching(
+    features: list[str], epochs: int, adapter: Adapter, schedule: Schedule
+) -> list[Stage]:
+    if schedule == "sequential":
+        return [
+            Stage(name, (name,), (Term(name, mse, name, name, adapter=adapter),), epochs, LOSS)
+            for name in features
+        ]
+    if schedule != "concurrent":
+        raise UserError(f"schedule={schedule}: give sequential or concurrent")
+    terms = tuple(Term(name, relative_mse, name, name, adapter=adapter) for name in features)
+    total = epochs * len(features)
+    return [Stage("features", tuple(features), terms, total, LOSS, cut=True)]
 
 
 def no_teacher(task: Task, student: BlockNet, teacher: BlockNet | None, *, epochs: int) -> Plan:

@@ -49,18 +49,28 @@ class Term:
 
 @dataclass(frozen=True)
 class Stage:
-    """The student's blocks `trains` learn `terms` for some epochs; all others are frozen."""
+    """The student's blocks `trains` learn `terms` for some epochs; all others are frozen.
+
+    With `cut`, the gradient of a term ends at the inputs of its own block, so that every block
+    learns by itself although all run in one pass.
+    """
 
     name: str
     trains: tuple[str, ...]
     terms: tuple[Term, ...]
     epochs: int
     monitor: Monitor
+    cut: bool = False
+
+    @property
+    def sees_labels(self) -> bool:
+        """Whether any term needs labels."""
+        return any(term.teacher is None for term in self.terms)
 
     @property
     def graftable(self) -> bool:
         """Whether the stage matches features only, so that the teacher can finish the work."""
-        return all(term.teacher is not None and term.student != LOGITS for term in self.terms)
+        return not self.sees_labels and all(term.student != LOGITS for term in self.terms)
 
 
 Plan = tuple[Stage, ...]

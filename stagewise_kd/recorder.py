@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from stagewise_kd.errors import UserError
 from stagewise_kd.files import write_tensors, write_whole
 from stagewise_kd.run_folder import RunFolder
+from stagewise_kd.trackers import Tracker
 from stagewise_kd.training import StageModule
 
 BEST = "best.safetensors"
@@ -22,9 +23,10 @@ class Recorder(Checkpoint):
     A run that is killed between any two of them repeats the epoch and writes the same again.
     """
 
-    def __init__(self, run: RunFolder, folder: Path) -> None:
+    def __init__(self, run: RunFolder, folder: Path, tracker: Tracker | None = None) -> None:
         self.run = run
         self.folder = folder
+        self.tracker = tracker
         self.best: dict[str, Any] = {}
         self.seconds = 0.0
         self.images_seen = 0
@@ -56,6 +58,8 @@ class Recorder(Checkpoint):
             )
         self._count(trainer)
         self.run.add_metrics(stage.name, epoch, trainer.global_step, figures)
+        if self.tracker and trainer.is_global_zero:
+            self.tracker.log(stage.name, epoch, trainer.global_step, figures)
         if stage.monitor.better(value, self.best.get("value")):
             self.best = {"epoch": epoch, "monitor": stage.monitor.name, "value": value}
             if trainer.is_global_zero:

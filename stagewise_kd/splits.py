@@ -50,17 +50,68 @@ def val_count(count: int) -> int:
     return min(round(count / 10), MAX_VAL)
 
 
-def take_fraction(train: list[str], fraction: float, whole: int) -> list[str]:
+def train_and_val(
+    names: list[str],
+    labels: list[int],
+    brings_val: bool,
+    *,
+    seed: int,
+    val: int | None,
+    splits: str | None,
+    protocol: str,
+) -> tuple[list[str], list[str]]:
+    """Split the train images of a data set as the options say.
+
+    Args:
+        names: file names of the train split.
+        labels: class index of each.
+        brings_val: the data set has a validation split of its own.
+        seed: chooses the order.
+        val: how many images to hold out; None for `val_count`.
+        splits: folder with train.txt and val.txt, to be used instead.
+        protocol: "holdout", or "paper" to hold nothing out.
+
+    Returns:
+        The names of train, in the order in which fractions are taken, and those held out.
+
+    Raises:
+        UserError: an option is wrong, or nothing is left to choose epochs on.
+    """
+    if protocol not in ("holdout", "paper"):
+        raise UserError(f"eval.protocol={protocol}: give holdout or paper")
+    if splits is not None:
+        train, held_out = (_listed(Path(splits) / f"{s}.txt", names) for s in ("train", "val"))
+    else:
+        wanted = val_count(len(names)) if val is None else val
+        cut = 0 if brings_val or protocol == "paper" else wanted
+        train, held_out = split_train(names, labels, cut, seed)
+    if protocol == "holdout" and not brings_val and not held_out:
+        raise UserError(
+            f"{len(names)} train images are too few to cut a validation split off; "
+            "add a val/ folder"
+        )
+    return train, held_out
+
+
+def _listed(path: Path, known: list[str]) -> list[str]:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; data.splits needs train.txt and val.txt")
+    return read_split(path, known)
+
+
+def take_fraction(
+    train: list[str], fraction: float, whole: int, option: str = "data.fraction"
+) -> list[str]:
     """The first `fraction` of `whole` names, as far as `train` reaches.
 
     Raises:
-        UserError: the fraction is not in (0, 1], or leaves no image.
+        UserError: the fraction is not in (0, 1], or leaves no image; it is called `option`.
     """
     if not 0 < fraction <= 1:
-        raise UserError(f"data.fraction={fraction}: give a fraction above 0 and up to 1")
+        raise UserError(f"{option}={fraction}: give a fraction above 0 and up to 1")
     count = min(round(fraction * whole), len(train))
     if count == 0:
-        raise UserError(f"data.fraction={fraction} of {whole} train images leaves none; raise it")
+        raise UserError(f"{option}={fraction} of {whole} train images leaves none; raise it")
     return train[:count]
 
 

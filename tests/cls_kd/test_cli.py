@@ -106,9 +106,12 @@ def test_predict_writes_probabilities_and_a_sheet(finished, pictures, here):
         assert sheet.width > 300
 
 
-def test_compare_prints_one_row_a_run(finished, capsys):
+def test_compare_prints_the_table_and_writes_the_page(finished, here, capsys):
     assert cls_kd("compare", str(finished), str(finished)) == 0
-    assert capsys.readouterr().err.count("stagewise") == 2
+    said = capsys.readouterr().err
+    assert said.count("stagewise") == 1  # the same run given twice is one
+    assert said.endswith("report: comparison/index.html\n")
+    assert "<img" in (here / "comparison" / "index.html").read_text()
 
 
 def test_student_folder_rebuilds_the_student(finished):

@@ -5,7 +5,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from cls_kd.teacher import load_teacher, pretrained, teacher_config
+from cls_kd.run import teacher_config
+from cls_kd.teacher import load_teacher, pretrained
 from stagewise_kd.errors import UserError
 from stagewise_kd.resnet import resnet
 

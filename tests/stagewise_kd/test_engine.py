@@ -16,6 +16,7 @@ from stagewise_kd.losses import mse
 from stagewise_kd.plan import LOSS, Stage, Term, check_plan
 from stagewise_kd.run_folder import open_run
 from stagewise_kd.training import StageModule
+from tests.conftest import Pictures
 from tests.engine import SHAPE, experiment, make_bench, run_tiny
 
 
@@ -94,6 +95,22 @@ class TestStageModule:
         features = bench.teacher.features({"image": image}, {"a"})
         bench.student.blocks["a"].module.register_forward_hook(lambda *_: pytest.fail("a was run"))
         module.losses((features, torch.zeros(2)))
+
+    def test_with_cut_every_block_learns_from_its_own_term_alone(self):
+        def gradients(terms: tuple[str, ...], cut: bool) -> torch.Tensor:
+            bench = make_bench()
+            parts = tuple(Term(name, mse, name, name) for name in terms)
+            module = fit_stage(bench, Stage("s", terms, parts, 1, LOSS, cut), epochs=1).eval()
+            bench.student.load_state_dict(make_bench().student.state_dict())
+            given = {"image": torch.rand(2, *SHAPE, generator=torch.Generator().manual_seed(0))}
+            losses, _ = module.losses((given, torch.zeros(2)))
+            module.zero_grad()
+            sum(losses.values()).backward()
+            return bench.student.blocks["a"].module[0].weight.grad.clone()
+
+        alone = gradients(("a",), cut=False)
+        assert gradients(("a", "b"), cut=True).equal(alone)
+        assert not torch.allclose(gradients(("a", "b"), cut=False), alone)
 
     def test_the_loss_is_the_weighted_sum(self):
         bench = make_bench()
@@ -245,3 +262,24 @@ def test_a_bad_plan_leaves_nothing_behind(tmp_path):
     ):
         run_experiment(experiment(bench, adapter="none"), run)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_concurrent_takes_as_many_epochs_as_the_stages_together(tmp_path):
+    with open_run(tmp_path / "run") as run:
+        result = run_experiment(experiment(make_bench(6), epochs=2, schedule="concurrent"), run)
+    first, last = result["stages"]
+    assert (first["name"], first["epochs"], first["images_seen"]) == ("features", 4, 4 * 48)
+    assert set(first["graft"]) == {"accuracy", "balanced_accuracy"}
+    assert (last["name"], last["epochs"]) == ("head", 2)
+    adapters = load_file(tmp_path / "run" / "stages" / "00-features" / "best.safetensors")
+    assert {"adapters.a.weight", "adapters.b.weight"} <= set(adapters)
+
+
+def test_label_free_stages_see_the_unlabelled_images_too(tmp_path):
+    from dataclasses import replace
+
+    bench = make_bench()
+    bench = replace(bench, data=replace(bench.data, images=Pictures(80, 3)))
+    with open_run(tmp_path / "run") as run:
+        result = run_experiment(experiment(bench, epochs=1, finetune_epochs=1), run)
+    assert [stage["images_seen"] for stage in result["stages"]] == [80, 80, 48, 48]

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from stagewise_kd.losses import mse, soft_cross_entropy
+from stagewise_kd.losses import mse, relative_mse, soft_cross_entropy
 
 
 def test_mse_hand_computed():
@@ -51,3 +51,19 @@ def test_soft_cross_entropy_gradient_vanishes_at_the_teacher():
 def test_soft_cross_entropy_refuses_other_classes():
     with pytest.raises(ValueError, match="teacher"):
         soft_cross_entropy(torch.zeros(2, 3), torch.zeros(2, 4))
+
+
+def test_soft_cross_entropy_of_one_logit_is_that_of_a_sigmoid():
+    student, teacher = torch.tensor([[0.0]]), torch.tensor([[2 * math.log(3)]])
+    expected = 4 * (0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5))
+    assert soft_cross_entropy(student, teacher, 2.0).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_relative_mse_hand_computed():
+    teacher = torch.tensor([[[[0.0, 4.0]]]])  # variance 4
+    assert relative_mse(torch.tensor([[[[1.0, 2.0]]]]), teacher).item() == pytest.approx(2.5 / 4)
+    assert relative_mse(torch.full_like(teacher, 2.0), teacher).item() == pytest.approx(1)
+
+
+def test_relative_mse_of_a_constant_feature_is_finite():
+    assert relative_mse(torch.zeros(1, 1, 1, 2), torch.zeros(1, 1, 1, 2)).item() == 0

@@ -1,0 +1,128 @@
+"""Test images side by side: truth, teacher, and every student of a comparison."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from seg_kd.masks import VOID
+from seg_kd.metrics import overlaps
+from seg_kd.networks import open_network
+from seg_kd.run import load_data, teacher_network
+from seg_kd.sources import Source
+from stagewise_kd.blocks import BlockNet
+from stagewise_kd.comparison.page import Exhibit
+from stagewise_kd.comparison.runs import Run, read_runs, told_apart
+from stagewise_kd.evaluate import run_config
+from stagewise_kd.loaders import Data, eval_loader
+from stagewise_kd.losses import two_or_more
+from stagewise_kd.training import unit_images
+
+SEARCHED = 400  # test images among which the worst are looked for
+BATCH = 8
+Mask = NDArray[np.uint8]
+
+
+def gallery(paths: Sequence[Path], count: int = 8) -> list[Exhibit]:
+    """The test images that the students get worst, worst first.
+
+    Only runs on the data of the first run are shown, one of each group of seeds.
+
+    Args:
+        paths: run folders, or folders of them.
+        count: how many images.
+
+    Raises:
+        UserError: a run is not finished, or its data is no longer there.
+    """
+    groups = told_apart(read_runs(paths))
+    first = groups[0].runs[0]
+    alike = [group for group in groups if _data_of(group.runs[0]) == _data_of(first)]
+    data, source = load_data(run_config(first.path))
+    nets = _teacher([group.runs[0] for group in alike], source, data.shape[0])
+    students = {group.name: open_network(group.runs[0].path)[0] for group in alike}
+    number = min(SEARCHED, len(data.splits["test"]))
+    masks = {name: _predict(net, data, number) for name, net in (nets | students).items()}
+    truths = [np.asarray(data.test[index][1]) for index in range(number)]
+    scores = [
+        float(np.mean([image_miou(masks[name][i], truth) for name in students]))
+        for i, truth in enumerate(truths)
+    ]
+    worst = sorted(range(number), key=lambda index: scores[index])[:count]
+    return [
+        _exhibit(
+            f"{data.splits['test'][i]}, mIoU {scores[i]:.2f}",
+            data.test[i],
+            {name: found[i] for name, found in masks.items()},
+            source,
+        )
+        for i in worst
+    ]
+
+
+def image_miou(predicted: Mask, truth: Mask) -> float:
+    """Mean IoU of one image over the classes in its truth; 1 where it has no labels.
+
+    Args:
+        predicted: class indices, (H, W).
+        truth: class indices, (H, W); void pixels do not count.
+    """
+    known = truth != VOID
+    if not known.any():
+        return 1.0
+    classes = int(max(predicted.max(), truth[known].max())) + 1
+    pairs = truth[known].astype(np.int64) * classes + predicted[known]
+    matrix = torch.from_numpy(np.bincount(pairs, minlength=classes**2).reshape(classes, classes))
+    hits, there, found = overlaps(matrix.double())
+    return float((hits / (there + found - hits).clamp_min(1))[there > 0].mean())
+
+
+def _data_of(run: Run) -> Any:
+    data = run.config["data"]
+    return [data[key] for key in ("name", "root", "size", "splits")]
+
+
+def _teacher(runs: Sequence[Run], source: Source, channels: int) -> dict[str, BlockNet]:
+    for run in runs:
+        checkpoint = run.result.get("teacher_checkpoint")
+        if run.has_teacher and checkpoint and Path(checkpoint).exists():
+            config = run_config(run.path)
+            config["teacher"]["checkpoint"] = checkpoint
+            return {
+                f"{config['teacher']['name']} teacher": teacher_network(config, source, channels)
+            }
+    return {}
+
+
+@torch.inference_mode()
+def _predict(net: BlockNet, data: Data, number: int) -> list[Mask]:
+    found: list[Mask] = []
+    for images, _ in eval_loader(data.test, BATCH, 0):
+        logits = two_or_more(net.eval()(unit_images(images)))
+        found += list(logits.argmax(dim=1).to(torch.uint8).numpy())
+        if len(found) >= number:
+            break
+    return found
+
+
+def _exhibit(title: str, sample: Any, masks: dict[str, Mask], source: Source) -> Exhibit:
+    image, truth = (np.asarray(part) for part in sample)
+    shown = np.ascontiguousarray(np.broadcast_to(image[:3].transpose(1, 2, 0), (*truth.shape, 3)))
+    every = {"truth": truth, **masks}
+    return Exhibit(
+        title,
+        [("image", shown), *((name, coloured(mask, source)) for name, mask in every.items())],
+        masks=every,
+        class_labels={**dict(enumerate(source.classes)), VOID: "void"},
+        image=shown,
+    )
+
+
+def coloured(mask: Mask, source: Source) -> Mask:
+    """A mask (H, W) in the colours of its classes, (H, W, 3); void is black."""
+    table = np.zeros((256, 3), np.uint8)
+    table[: len(source.palette)] = source.palette
+    return table[mask]

@@ -1,0 +1,94 @@
+"""Class-index masks."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from seg_kd.legend import Colour, Legend
+from stagewise_kd.images import Size
+
+VOID = 255  # pixels without a label
+INDEX_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")
+COLOUR_MODES = ("RGB", "RGBA")
+Mask = NDArray[np.uint8]
+
+
+def read_mask(path: Path, size: Size | None, legend: Legend) -> Tensor:
+    """Read a mask file as class indices and VOID, uint8 (H, W).
+
+    Args:
+        path: of one channel, or palette, with class indices, or RGB with colours.
+        size: scaled to it by nearest neighbour; None leaves the size.
+        legend: what the values mean.
+
+    Raises:
+        OSError: the file is no image, or damaged.
+        ValueError: a value or colour is not in the legend.
+    """
+    with Image.open(path) as file:
+        if file.mode in INDEX_MODES:
+            mask = from_indices(np.asarray(file), legend)
+        elif file.mode in COLOUR_MODES:
+            mask = from_colours(np.asarray(file)[..., :3], legend)
+        else:
+            raise ValueError(f"mode {file.mode}; expected one channel of indices, or RGB colours")
+    if size is not None and mask.shape != size:
+        scaled = Image.fromarray(mask).resize(size[::-1], Image.Resampling.NEAREST)
+        mask = np.array(scaled)
+    return torch.from_numpy(mask)
+
+
+def from_indices(values: NDArray[np.generic], legend: Legend) -> Mask:
+    """Class indices of any integer type (H, W) as a mask.
+
+    In a data set of two classes, 255 stands for the second one in masks that have no 1.
+
+    Raises:
+        ValueError: lists the values that are no class and not void.
+    """
+    if values.dtype == bool:
+        values = values.astype(np.uint8)
+    found = np.unique(values)
+    count = len(legend.classes)
+    if count == 2 and VOID in found and 1 not in found and VOID not in legend.void_indices:
+        values = np.where(values == VOID, 1, values)
+        found = np.unique(values)
+    void = np.isin(values, legend.void_indices)
+    wrong = [v for v in found.tolist() if v not in range(count) and v not in legend.void_indices]
+    if wrong:
+        hint = "; if 255 is no label, add `void: 255`" if VOID in wrong else ""
+        raise ValueError(f"values {_listed(wrong)}; the {count} classes are 0 to {count - 1}{hint}")
+    return np.where(void, VOID, values).astype(np.uint8)
+
+
+def from_colours(pixels: Mask, legend: Legend) -> Mask:
+    """Colours (H, W, 3) as a mask.
+
+    Raises:
+        ValueError: lists the colours that are no class and not void.
+    """
+    if not legend.colours:
+        raise ValueError("holds colours, but the classes have none; give each its [r, g, b]")
+    meaning = {_code(colour): index for index, colour in enumerate(legend.colours)}
+    meaning |= {_code(colour): VOID for colour in legend.void_colours}
+    known = np.array(sorted(meaning))
+    codes = pixels.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
+    place = np.searchsorted(known, codes).clip(max=len(known) - 1)
+    wrong = np.unique(codes[known[place] != codes])
+    if len(wrong):
+        unknown = [[c >> 16, c >> 8 & 255, c & 255] for c in wrong.tolist()]
+        raise ValueError(f"colours {_listed(unknown)} are of no class; save masks as PNG")
+    return np.array([meaning[code] for code in known.tolist()], np.uint8)[place]
+
+
+def _code(colour: Colour) -> int:
+    return colour[0] << 16 | colour[1] << 8 | colour[2]
+
+
+def _listed(values: list[object]) -> str:
+    rest = f" and {len(values) - 5} more" if len(values) > 5 else ""
+    return ", ".join(map(str, values[:5])) + rest

@@ -1,0 +1,182 @@
+"""Image files and their masks: matching, checking, decoding."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from PIL import Image
+
+from seg_kd.images import MODES, read_image
+from seg_kd.legend import Legend
+from seg_kd.masks import read_mask
+from stagewise_kd.errors import UserError
+from stagewise_kd.images import (
+    FileImages,
+    Images,
+    Size,
+    Subset,
+    find_images,
+    fits_in_memory,
+    places,
+    raise_first,
+    read_all,
+)
+
+SMALL = 96 * 96  # pixels: above, threads decode faster than one
+
+
+@dataclass(frozen=True)
+class Part:
+    """One split: names, uint8 images (C, H, W), masks uint8 (H, W) of class indices or VOID."""
+
+    names: list[str]
+    images: Images
+    masks: Images
+
+    def take(self, names: list[str]) -> "Part":
+        """The named samples, in that order."""
+        chosen = places(self.names, names)
+        return Part(names, Subset(self.images, chosen), Subset(self.masks, chosen))
+
+
+def load_pairs(
+    root: Path,
+    folders: dict[str, tuple[str, str]],
+    legend: Legend,
+    size: Size | None,
+    channels: int = 3,
+) -> dict[str, Part]:
+    """The splits of a data set, every file checked.
+
+    Args:
+        root: the folder of the data set.
+        folders: of images and of masks in each split, below root.
+        legend: what the values in masks mean.
+        size: height and width the images are used at; None where all are of one size.
+        channels: of the images: 1, 3 or 4.
+
+    Raises:
+        UserError: lists what is wrong with the files of all splits.
+    """
+    check_channels(channels)
+    faults: list[str] = []
+    rows = [
+        (split, *pair)
+        for split, (images, masks) in folders.items()
+        for pair in match(root / images, root / masks, faults)
+    ]
+    paths, masks = ([row[column] for row in rows] for column in (1, 2))
+    sizes = [_size(path) for path in paths]
+    faults += _shape_faults(paths, masks, sizes)
+    size = size or _common(paths, sizes, faults)
+    pixels = size[0] * size[1] if size else None
+    keep = pixels is not None and fits_in_memory(len(rows) * pixels * (channels + 1))
+    decoded = []
+    for files in (
+        FileImages(paths, partial(read_image, size=size, channels=channels)),
+        FileImages(masks, partial(read_mask, size=size, legend=legend)),
+    ):
+        found, wrong = read_all(files, keep, threads=pixels is None or pixels > SMALL)
+        decoded.append(found)
+        faults += wrong
+    raise_first(f"{root}: {len(faults)} faults in images and masks", faults)
+    whole = Part([path.relative_to(root).as_posix() for path in paths], *decoded)
+    of = [split for split, *_ in rows]
+    return {
+        split: whole.take([name for name, own in zip(whole.names, of, strict=True) if own == split])
+        for split in folders
+    }
+
+
+def match(images: Path, masks: Path, faults: list[str]) -> list[tuple[Path, Path]]:
+    """Images and masks of the same name, whatever their formats; faults are added to the list."""
+    by_name = [_by_stem(folder, faults) for folder in (images, masks)]
+    for found, others, missing in (
+        (by_name[0], by_name[1], f"has no mask in {masks}"),
+        (by_name[1], by_name[0], f"has no image in {images}"),
+    ):
+        faults += [f"{path} {missing}" for name, path in found.items() if name not in others]
+    if not by_name[0]:
+        faults.append(f"{images} holds no images")
+    return [(path, by_name[1][name]) for name, path in by_name[0].items() if name in by_name[1]]
+
+
+def _by_stem(folder: Path, faults: list[str]) -> dict[str, Path]:
+    """Image files below a folder, by their path in it less the suffix."""
+    found: dict[str, Path] = {}
+    for path in find_images(folder):
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if name in found:
+            faults.append(f"{found[name]} and {path} have the same name; keep one of them")
+        found[name] = path
+    return found
+
+
+def _size(path: Path) -> Size | None:
+    """Height and width from a file's header; None where it is no image."""
+    try:
+        with Image.open(path) as file:
+            return file.height, file.width
+    except Exception:  # it is listed when it is decoded
+        return None
+
+
+def _shape_faults(
+    images: Sequence[Path], masks: Sequence[Path], sizes: Sequence[Size | None]
+) -> list[str]:
+    return [
+        f"{mask} is {_shown(found)}, its image {_shown(wanted)}"
+        for mask, wanted, found in zip(masks, sizes, map(_size, masks), strict=True)
+        if wanted and found and wanted != found
+    ]
+
+
+def _common(paths: Sequence[Path], sizes: Sequence[Size | None], faults: list[str]) -> Size | None:
+    """The one size of all images."""
+    example = {size: path for path, size in zip(paths, sizes, strict=True) if size}
+    if len(example) > 1:
+        shown = ", ".join(f"{_shown(size)} ({path})" for size, path in list(example.items())[:3])
+        faults.append(
+            f"images of {len(example)} sizes, such as {shown}; give data.size=[HEIGHT,WIDTH]"
+        )
+        return None
+    return next(iter(example), None)
+
+
+def _shown(size: Size) -> str:
+    return f"{size[1]}×{size[0]}"
+
+
+def load_unlabelled(root: str, size: Size, channels: int) -> tuple[list[str], Images]:
+    """Images without masks.
+
+    Args:
+        root: the folder, with whatever folders in it.
+        size: height and width they are scaled to.
+        channels: 1, 3 or 4.
+
+    Returns:
+        Names, and uint8 images (C, H, W).
+
+    Raises:
+        UserError: there are none, or lists those that cannot be read.
+    """
+    path = Path(root)
+    if not path.is_dir():
+        raise UserError(f"data.unlabelled={root}: no such folder")
+    paths = find_images(path)
+    if not paths:
+        raise UserError(f"data.unlabelled={root}: holds no images")
+    files = FileImages(paths, partial(read_image, size=size, channels=channels))
+    pixels = size[0] * size[1]
+    keep = fits_in_memory(len(paths) * pixels * channels)
+    images, faults = read_all(files, keep, threads=pixels > SMALL)
+    raise_first(f"data.unlabelled={root}: {len(faults)} images cannot be read", faults)
+    return [f"unlabelled/{found.relative_to(path).as_posix()}" for found in paths], images
+
+
+def check_channels(channels: int) -> None:
+    """Raise `UserError` where images of so many channels cannot be read."""
+    if channels not in MODES:
+        raise UserError(f"data.channels={channels}: give 1 (grey), 3 (RGB) or 4 (RGBA)")

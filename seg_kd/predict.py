@@ -1,0 +1,150 @@
+"""Masks of image files: indexed PNGs and overlays."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from seg_kd.images import open_image, scaled, to_tensor
+from seg_kd.networks import open_network
+from seg_kd.transforms import STRIDE
+from stagewise_kd.blocks import BlockNet
+from stagewise_kd.errors import UserError, raise_faults
+from stagewise_kd.files import write_whole
+from stagewise_kd.images import find_images
+from stagewise_kd.losses import two_or_more
+from stagewise_kd.progress import console
+from stagewise_kd.training import unit_images
+
+OVERLAY = 0.5  # opacity of the mask over the image
+
+
+def predict(
+    run: Path, paths: Sequence[Path], out: Path, tile: int = 1024, overlap: int = 128
+) -> list[Path]:
+    """Segment images with a finished student.
+
+    A student trained at a fixed `data.size` sees every image at that size, and its mask is scaled
+    back; one trained on images as they are sees larger ones in tiles.
+
+    Args:
+        run: the run folder.
+        paths: image files and folders of them.
+        out: where the masks (`<name>.png`, class indices with palette) and `<name>_overlay.jpg` go.
+        tile: side of a tile in pixels.
+        overlap: pixels that a tile sees of its neighbours on every side, and does not predict.
+
+    Returns:
+        The mask files.
+
+    Raises:
+        UserError: the run is not finished, or a path is missing, holds no image or a damaged one.
+    """
+    net, described = open_network(run)
+    if tile % STRIDE or overlap % STRIDE or overlap * 2 >= tile:
+        raise UserError(
+            f"--tile {tile} --overlap {overlap}: give multiples of {STRIDE}, and a tile of more "
+            "than twice the overlap"
+        )
+    files = _files(paths)
+    masks = []
+    for file, name in files:
+        image = _open(file, described["network"]["channels"])
+        mask = segment(net, image, described["size"], tile, overlap)
+        target = out / name.with_suffix(".png")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _write(target, image, mask, described["palette"])
+        masks.append(target)
+    console.print(f"{len(masks)} masks and overlays in {out}", soft_wrap=True)
+    return masks
+
+
+def _files(paths: Sequence[Path]) -> list[tuple[Path, Path]]:
+    """Image files, and the name that each gets in the output folder."""
+    files = [
+        (file, file.relative_to(path if path.is_dir() else path.parent))
+        for path in paths
+        for file in (find_images(path) if path.is_dir() else [path])
+    ]
+    if not files:
+        raise UserError(f"{', '.join(map(str, paths))}: no images there")
+    taken: dict[Path, Path] = {}
+    faults = [f"{file}: no such file" for file, _ in files if not file.is_file()]
+    for file, name in files:
+        other = taken.setdefault(name.with_suffix(".png"), file)
+        if other != file:
+            faults.append(f"{other} and {file} would write the same mask; give them one at a time")
+    raise_faults("cannot segment", faults)
+    return files
+
+
+def _open(path: Path, channels: int) -> Image.Image:
+    try:
+        return open_image(path, channels)
+    except Exception as error:  # Pillow raises nearly anything on a damaged file
+        raise UserError(f"{path}: cannot be read ({error})") from None
+
+
+@torch.inference_mode()
+def segment(
+    net: BlockNet, image: Image.Image, size: int | list[int] | None, tile: int, overlap: int
+) -> np.ndarray:
+    """Class indices uint8 (H, W) of an image.
+
+    Args:
+        net: the network, in eval mode.
+        image: of the network's channels.
+        size: height and width at which the network was trained; None for any.
+        tile: side of a tile, where `size` is None.
+        overlap: margin of a tile.
+    """
+    if size is None:
+        return _tiled(net, to_tensor(image), tile, overlap)
+    height, width = (size, size) if isinstance(size, int) else size
+    small = to_tensor(scaled(image, (height, width)))
+    logits = F.interpolate(_logits(net, small), image.size[::-1], mode="bilinear")
+    return _classes(logits)
+
+
+def _tiled(net: BlockNet, pixels: Tensor, tile: int, overlap: int) -> np.ndarray:
+    mask = np.empty(pixels.shape[-2:], np.uint8)
+    step = tile - 2 * overlap
+    for top, bottom in _spans(mask.shape[0], step):
+        for left, right in _spans(mask.shape[1], step):
+            y, x = max(0, top - overlap), max(0, left - overlap)
+            seen = pixels[:, y : bottom + overlap, x : right + overlap]
+            found = _classes(_logits(net, seen))
+            mask[top:bottom, left:right] = found[top - y :, left - x :][
+                : bottom - top, : right - left
+            ]
+    return mask
+
+
+def _spans(length: int, step: int) -> Iterator[tuple[int, int]]:
+    for start in range(0, length, step):
+        yield start, min(start + step, length)
+
+
+def _logits(net: BlockNet, pixels: Tensor) -> Tensor:
+    """Logits (1, K, H, W) of an image uint8 (C, H, W) of any size."""
+    height, width = pixels.shape[-2:]
+    padded = F.pad(unit_images(pixels[None]), (0, -width % STRIDE, 0, -height % STRIDE))
+    return two_or_more(net(padded))[..., :height, :width]
+
+
+def _classes(logits: Tensor) -> np.ndarray:
+    return logits[0].argmax(dim=0).to(torch.uint8).numpy()
+
+
+def _write(path: Path, image: Image.Image, mask: np.ndarray, palette: Sequence[Any]) -> None:
+    indexed = Image.fromarray(mask)
+    indexed.putpalette([level for colour in palette for level in colour])
+    overlay = Image.blend(image.convert("RGB"), indexed.convert("RGB"), OVERLAY)
+    shown = path.with_name(f"{path.stem}_overlay.jpg")
+    write_whole(path, lambda temporary: indexed.save(temporary, format="PNG"))
+    write_whole(shown, lambda temporary: overlay.save(temporary, format="JPEG", quality=90))

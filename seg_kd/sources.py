@@ -1,0 +1,113 @@
+"""Data sets: where their images and masks come from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from seg_kd.legend import Colour, Legend, read_legend
+from seg_kd.pairs import Part, load_pairs
+from stagewise_kd.errors import UserError
+from stagewise_kd.images import existing_root, part_folders
+from stagewise_kd.shapes import CLASSES, draw_all
+
+SPLITS = ("train", "val", "test")
+CAMVID = Legend(  # in SegNet's colours
+    classes=("sky", "building", "pole", "road", "pavement", "tree", "signsymbol", "fence", "car",
+             "pedestrian", "bicyclist"),
+    colours=((128, 128, 128), (128, 0, 0), (192, 192, 128), (128, 64, 128), (60, 40, 222),
+             (128, 128, 0), (192, 128, 128), (64, 64, 128), (64, 0, 128), (64, 64, 0),
+             (0, 128, 192)),
+    void_colours=((0, 0, 0),),
+    void_indices=(11,),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set: train and test, val where it brings one; colours to show its classes in."""
+
+    classes: list[str]
+    palette: list[Colour]
+    train: Part
+    test: Part
+    val: Part | None = None
+
+
+def shapes(size: Sequence[int] | None, train: int = 400, test: int = 100, seed: int = 0) -> Source:
+    """Generated textured shapes on cluttered backgrounds, with their exact masks, 11 classes."""
+    if size is None or size[0] != size[1]:
+        shown = list(size) if size else "null"
+        raise UserError(f"data.size={shown}: shapes are square, give one number")
+    legend = Legend(("background", *CLASSES))
+    counts = {"train": train, "test": test}
+    return Source(
+        list(legend.classes),
+        legend.palette,
+        *(_drawn(split, count, size[0], seed) for split, count in counts.items()),
+    )
+
+
+def _drawn(split: str, count: int, size: int, seed: int) -> Part:
+    images, masks, _ = draw_all(split, count, size, seed)
+    names = [f"{split}/{index:06d}" for index in range(count)]
+    return Part(names, torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(masks))
+
+
+def camvid(root: str | None, size: Sequence[int] | None) -> Source:
+    """CamVid as split by SegNet: train/, val/, test/, and the masks in trainannot/ and so on.
+
+    Args:
+        root: the folder that holds them, or CamVid/ with them.
+        size: height and width the images are used at; None for that of the files.
+
+    Raises:
+        UserError: a folder is missing, or lists what is wrong with the files.
+    """
+    path = existing_root(root, "camvid", ["train"])
+    folders = {split: (split, f"{split}annot") for split in SPLITS}
+    return _source(path, folders, CAMVID, size, 3)
+
+
+def folder(
+    root: str | None,
+    size: Sequence[int] | None,
+    classes: str | None = None,
+    channels: int = 3,
+) -> Source:
+    """A user's own: {train,val,test}/images/ and {train,val,test}/masks/, and classes.yaml.
+
+    An image and its mask share their name, not their format. With val/ and test/, epochs are chosen
+    on val and test is reported; with one of them, that one is reported.
+
+    Args:
+        root: the folder that holds train/.
+        size: height and width the images are used at; None where all are of one size.
+        classes: the file that `read_legend` reads; None for classes.yaml in root.
+        channels: of the images: 1 grey, 3 RGB, 4 RGBA.
+
+    Raises:
+        UserError: a folder is missing, or lists what is wrong with the files.
+    """
+    path = existing_root(root, "folder", ["train"])
+    folders = {split: (f"{split}/images", f"{split}/masks") for split in part_folders(path, root)}
+    legend = read_legend(Path(classes) if classes else path / "classes.yaml")
+    return _source(path, folders, legend, size, channels)
+
+
+def _source(
+    root: Path,
+    folders: dict[str, tuple[str, str]],
+    legend: Legend,
+    size: Sequence[int] | None,
+    channels: int,
+) -> Source:
+    if missing := [
+        name for pair in folders.values() for name in pair if not (root / name).is_dir()
+    ]:
+        raise UserError(f"{root}: no folder {', '.join(missing)} in it")
+    wanted = (size[0], size[1]) if size is not None else None
+    parts = load_pairs(root, folders, legend, wanted, channels)
+    test = parts.pop("test", None) or parts.pop("val")
+    return Source(list(legend.classes), legend.palette, parts["train"], test, parts.get("val"))

@@ -1,0 +1,83 @@
+"""Semantic segmentation as a task of the engine."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from segmentation_models_pytorch.losses import DiceLoss, FocalLoss
+from torch import Tensor
+from torchmetrics import MetricCollection
+
+from seg_kd.masks import VOID
+from seg_kd.metrics import PublishedMeanIoU, SegmentationScores
+from stagewise_kd.errors import UserError
+from stagewise_kd.losses import two_or_more
+from stagewise_kd.plan import Monitor
+
+LossName = Literal["cross_entropy", "dice", "focal"]
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """One class a pixel, scored by mean IoU over the data set; void pixels count nowhere.
+
+    Args:
+        classes: class names.
+        losses: which losses are added up: cross_entropy, dice, focal.
+        class_weights: of cross-entropy, one a class; None for equal ones.
+
+    Raises:
+        UserError: a loss is unknown, or there are not as many weights as classes.
+    """
+
+    classes: Sequence[str]
+    losses: Sequence[LossName] = ("cross_entropy",)
+    class_weights: Sequence[float] | None = None
+    name: str = "segmentation"
+    monitor: Monitor = Monitor("miou", "max")
+
+    def __post_init__(self) -> None:
+        known = ("cross_entropy", "dice", "focal")
+        if not self.losses or set(self.losses) - set(known):
+            raise UserError(f"loss={list(self.losses)}: give one or more of {', '.join(known)}")
+        if self.class_weights is not None and len(self.class_weights) != len(self.classes):
+            raise UserError(
+                f"class_weights={list(self.class_weights)}: give one a class, there are "
+                f"{len(self.classes)} ({', '.join(self.classes)})"
+            )
+
+    def label_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Sum of the losses of logits (B, K, H, W) against class indices (B, H, W)."""
+        logits, labels = two_or_more(logits.float()), labels.long()
+        return torch.stack([loss(logits, labels) for loss in self._label_losses]).sum()
+
+    @cached_property
+    def _label_losses(self) -> list[Callable[[Tensor, Tensor], Tensor]]:
+        made: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+            "cross_entropy": self._cross_entropy,
+            "dice": DiceLoss("multiclass", ignore_index=VOID),
+            "focal": FocalLoss("multiclass", ignore_index=VOID),
+        }
+        return [made[name] for name in self.losses]
+
+    def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Mean over labelled pixels; 0 where a batch has none."""
+        labelled = labels != VOID
+        weight = logits.new_tensor(list(self.class_weights or [1.0] * len(self.classes)))
+        total = F.cross_entropy(logits, labels, weight, ignore_index=VOID, reduction="sum")
+        return total / (
+            weight[labels.where(labelled, labels.new_zeros(()))] * labelled
+        ).sum().clamp_min(1e-8)
+
+    def metrics(self) -> MetricCollection:
+        """Mean IoU, Dice, pixel accuracy, IoU by class, and the published per-image mean IoU."""
+        return MetricCollection(
+            {
+                "scores": SegmentationScores(self.classes),
+                "miou_paper": PublishedMeanIoU(len(self.classes)),
+            },
+            compute_groups=False,
+        )

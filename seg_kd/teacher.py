@@ -1,0 +1,92 @@
+"""The trained U-Net that a student learns from."""
+
+from pathlib import Path
+from typing import Any
+
+from seg_kd.networks import describe, open_network, open_smp, open_weights
+from stagewise_kd.blocks import BlockNet
+from stagewise_kd.errors import UserError, raise_faults
+
+
+def load_teacher(
+    config: dict[str, Any], network: dict[str, Any], classes: list[str]
+) -> tuple[BlockNet, dict[str, Any]]:
+    """The teacher of `teacher.checkpoint`, and the description of its network.
+
+    Args:
+        config: the whole resolved config.
+        network: the arguments of `unet` that the config asks for; a file of weights is loaded
+            into such a network, folders tell their own.
+        classes: class names of the data set, in order.
+
+    Raises:
+        UserError: the checkpoint is unreadable, of another architecture or of other classes.
+    """
+    teacher, path = config["teacher"], Path(config["teacher"]["checkpoint"])
+    known = None
+    if (path / "config.json").is_file() and not (path / "network.json").is_file():
+        net = open_smp(path, teacher["mean"], teacher["std"])
+        encoder, width = net.model.config["encoder_name"], 1.0  # type: ignore[union-attr, operator]
+    elif path.is_dir():
+        net, described = open_network(path)
+        encoder, width = described["network"]["encoder"], described["network"]["width"]
+        known = described["classes"]
+    else:
+        given = {key: teacher[key] for key in ("mean", "std") if teacher[key]}
+        net = open_weights(path, network | given)
+        encoder, width = teacher["name"], 1.0
+    found = describe(net, encoder, width)
+    _check(path, found, config, classes, known, network["channels"])
+    return net, found
+
+
+def _check(
+    path: Path,
+    found: dict[str, Any],
+    config: dict[str, Any],
+    classes: list[str],
+    known: list[str] | None,
+    channels: int,
+) -> None:
+    faults = []
+    wanted = config["teacher"]["name"]
+    if found["encoder"] != wanted:
+        faults.append(
+            f"it holds a {found['encoder']} encoder, the run asks for {wanted}; "
+            f"set teacher={found['encoder']}"
+        )
+    if found["channels"] != channels:
+        faults.append(
+            f"it takes images of {found['channels']} channels, the run gives {channels}; "
+            f"set data.channels={found['channels']}"
+        )
+    if found["classes"] != len(classes) and (found["classes"], len(classes)) != (1, 2):
+        faults.append(
+            f"it knows {found['classes']} classes, the data has {len(classes)} "
+            f"({', '.join(classes[:12])}); pick a teacher trained on these classes"
+        )
+    elif known is not None and known != classes:
+        faults.append(
+            f"its classes are {', '.join(known[:12])}, the data's {', '.join(classes[:12])}; "
+            "give the data the teacher's classes in their order"
+        )
+    raise_faults(f"{path}: cannot teach this run", faults)
+
+
+def check_decoder(config: dict[str, Any], method: str) -> None:
+    """Check that method and decoder go together.
+
+    Raises:
+        UserError: they do not.
+    """
+    decoder = config["decoder"]
+    if decoder["name"] == "teacher" and method == "no_teacher":
+        raise UserError(
+            "decoder=teacher: method=no_teacher takes nothing from a teacher; "
+            "use decoder=default or decoder=matched"
+        )
+    if not decoder["train"] and (decoder["name"], method) != ("teacher", "stagewise"):
+        raise UserError(
+            "decoder.train=false keeps the teacher's decoder under a distilled encoder; "
+            "set decoder=teacher method=stagewise"
+        )

@@ -1,0 +1,108 @@
+"""Augmentations of uint8 images and their masks; each is a function of the size they end in.
+
+All end in padding to a multiple of 32 at the bottom and right, as networks need it. Masks are
+scaled by nearest neighbour, and their padding is void, so that losses and metrics leave it out.
+"""
+
+import os
+from typing import Any
+
+import cv2
+import numpy as np
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask a server
+import albumentations as A
+from numpy.typing import NDArray
+
+from seg_kd.masks import VOID
+from stagewise_kd.images import Size
+
+cv2.setNumThreads(0)  # its threads only wait for each other beside those of the loader and torch
+
+STRIDE = 32  # what the sides of a network's input are a multiple of
+
+Pixels = NDArray[np.uint8]
+
+
+class MirrorPad(A.PadIfNeeded):
+    """Mirrors an image at its border: black ones would move the features that a student matches."""
+
+    def apply(
+        self,
+        img: Pixels,
+        pad_top: int,
+        pad_bottom: int,
+        pad_left: int,
+        pad_right: int,
+        **params: Any,
+    ) -> Pixels:
+        """Pad an image (H, W, C)."""
+        return np.pad(img, ((pad_top, pad_bottom), (pad_left, pad_right), (0, 0)), "reflect")
+
+
+class Tint(A.HueSaturationValue):
+    """Hue and saturation of the colours alone: a fourth channel stays, grey images do too."""
+
+    def apply(
+        self, img: Pixels, hue_shift: int, sat_shift: int, val_shift: int, **params: Any
+    ) -> Pixels:
+        """Change an image (H, W, C)."""
+        if img.shape[2] < 3:
+            return img
+        colours = super().apply(
+            np.ascontiguousarray(img[..., :3]), hue_shift, sat_shift, val_shift, **params
+        )
+        return np.concatenate([colours, img[..., 3:]], axis=2)
+
+
+def padded(size: Size) -> Size:
+    """Height and width that an image has at the end."""
+    return size[0] + -size[0] % STRIDE, size[1] + -size[1] % STRIDE
+
+
+def none(size: Size) -> A.Compose:
+    """The image as it is validated."""
+    return _ending([], size)
+
+
+def light(size: Size) -> A.Compose:
+    """Horizontal flip, scale by 0.75 to 1.5, brightness and contrast."""
+    return _ending([*_flip_and_scale(size), A.RandomBrightnessContrast(p=0.5)], size)
+
+
+def strong(size: Size) -> A.Compose:
+    """The light one, with rotation, shear, hue, saturation, gamma, blur and noise."""
+    return _ending(
+        [
+            A.Affine(
+                rotate=(-10, 10),
+                shear=(-5, 5),
+                mask_interpolation=cv2.INTER_NEAREST,
+                fill_mask=VOID,
+                p=0.5,
+            ),
+            *_flip_and_scale(size),
+            A.RandomBrightnessContrast(p=0.5),
+            Tint(p=0.5),
+            A.RandomGamma(p=0.3),
+            A.OneOf([A.GaussianBlur(), A.GaussNoise(std_range=(0.02, 0.1))], p=0.3),
+        ],
+        size,
+    )
+
+
+def _flip_and_scale(size: Size) -> list[A.BasicTransform]:
+    height, width = size
+    return [
+        A.HorizontalFlip(p=0.5),
+        A.RandomScale(
+            (-0.25, 0.5), mask_interpolation=cv2.INTER_NEAREST, area_for_downscale="image", p=1
+        ),
+        MirrorPad(height, width, position="random", fill_mask=VOID),
+        A.RandomCrop(height, width),
+    ]
+
+
+def _ending(steps: list[A.BasicTransform], size: Size) -> A.Compose:
+    end = A.PadIfNeeded(*padded(size), position="top_left", fill=0, fill_mask=VOID)
+    return A.Compose([*steps, end])

@@ -1,0 +1,84 @@
+"""Compares finished runs: tables, figures, and one page to read them on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from stagewise_kd.errors import UserError
+from stagewise_kd.comparison.figures import draw, save
+from stagewise_kd.files import write_text
+from stagewise_kd.comparison.page import Exhibit, page
+from stagewise_kd.comparison.runs import Group, Run, main_metric, read_runs, told_apart
+from stagewise_kd.comparison.table import markdown, shown, summary
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison found and wrote.
+
+    Args:
+        runs: all that were compared.
+        table: one row a group and a teacher, in full precision; `summary` tells its columns.
+        text: the same as a reader wants it.
+        figures: names and PNG files; an SVG lies beside each.
+        gallery: as given.
+        page: index.html.
+    """
+
+    runs: list[Run]
+    table: pd.DataFrame
+    text: pd.DataFrame
+    figures: dict[str, Path]
+    gallery: Sequence[Exhibit]
+    page: Path
+
+
+def compare(runs: Sequence[Path], out: Path, gallery: Sequence[Exhibit] = ()) -> Comparison:
+    """Compare finished runs and write table.csv, table.md, figures and index.html into `out`.
+
+    Args:
+        runs: run folders; a folder of several runs stands for all finished ones below it.
+        out: the folder to write.
+        gallery: pictures for the page, in their order.
+
+    Raises:
+        UserError: a folder holds no finished run, the runs are of different tasks, or `out`
+            cannot be written.
+    """
+    found = read_runs(runs)
+    groups = told_apart(found)
+    table = summary(groups)
+    text = shown(table, main_metric(found[0].result))
+    drawn = _figures(groups, table)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_text(out / "table.csv", table.drop(columns="name").to_csv(index=False))
+        write_text(out / "table.md", markdown(text))
+        svgs = {name: save(figure, out / name) for name, figure in drawn.items()}
+        title = f"{len(found)} run{'s' * (len(found) > 1)} on {', '.join(_datasets(groups))}"
+        write_text(out / "index.html", page(title, text, svgs, gallery, found))
+    except OSError as error:
+        raise UserError(
+            f"{out}: cannot be written ({error.strerror}); give an --out that can"
+        ) from None
+    pngs = {name: out / f"{name}.png" for name in drawn}
+    return Comparison(found, table, text, pngs, gallery, out / "index.html")
+
+
+def _datasets(groups: Sequence[Group]) -> list[str]:
+    return list(dict.fromkeys(group["dataset"] for group in groups))
+
+
+def _figures(groups: Sequence[Group], table: pd.DataFrame) -> dict[str, Figure]:
+    """The figures of every data set, named after it where there are several."""
+    found: dict[str, Figure] = {}
+    datasets = _datasets(groups)
+    for dataset in datasets:
+        own = [group for group in groups if group["dataset"] == dataset]
+        figures = draw(own, table[table["dataset"] == dataset])
+        suffix = f"-{dataset}" if len(datasets) > 1 else ""
+        found |= {f"{name}{suffix}": figure for name, figure in figures.items()}
+    return found

@@ -1,0 +1,65 @@
+"""Finished runs as a table in the terminal."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.measure import Measurement
+from rich.table import Table
+
+from stagewise_kd.progress import console
+from stagewise_kd.comparison.runs import Run, main_metric, told_apart
+from stagewise_kd.comparison.table import LEFT, shown, summary
+
+SPARE = ("images seen", "latency", "seconds", "params", "MACs")  # left out of a narrow terminal
+
+
+def print_result(result: dict[str, Any], out: Path) -> None:
+    """Student beside teacher: main metric and cost, and where the run lies."""
+    print_table(results_text([result]))
+    console.print(f"run folder: {out}", soft_wrap=True)
+
+
+def results_text(results: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """One row for results that differ in the seed alone, and the teacher first."""
+    groups = told_apart(Run(Path(), {}, result) for result in results)
+    return shown(summary(groups), main_metric(results[0]))
+
+
+def results_table(results: Sequence[dict[str, Any]]) -> Table:
+    """The same as a table for the terminal."""
+    return rich_table(results_text(results))
+
+
+def print_table(text: pd.DataFrame) -> None:
+    """Print a table of texts, from `shown`; a narrow terminal gets fewer columns."""
+    table = rich_table(text)
+    for name in SPARE if console.is_terminal else ():
+        if _width(table).minimum > console.width:
+            text = text.drop(columns=name)
+            table = rich_table(text)
+    if not console.is_terminal:
+        table.width = _width(table).maximum
+    console.print(table, crop=False)
+
+
+def _width(table: Table) -> Measurement:
+    return Measurement.get(console, console.options.update(max_width=1000), table)
+
+
+def rich_table(text: pd.DataFrame) -> Table:
+    """A table of texts, from `shown`, for the terminal; words wrap, figures do not."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for name, column in text.items():
+        cells = [str(name), *column]
+        if name in LEFT:
+            longest = max(len(word) for cell in cells for word in cell.split())
+            table.add_column(str(name), min_width=longest)
+        else:
+            longest = max(len(cell) for cell in cells)
+            table.add_column(str(name), justify="right", min_width=longest, no_wrap=True)
+    for row in text.values.tolist():
+        table.add_row(*row)
+    return table

@@ -1,0 +1,154 @@
+"""Finished runs: found below folders, read, and told apart by their settings."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from omegaconf import OmegaConf
+
+from stagewise_kd.errors import UserError
+from stagewise_kd.run_folder import read_json
+from stagewise_kd.comparison.settings import chosen, differences
+
+FACTS = ("task", "dataset", "data_fraction", "method", "student", "decoder", "protocol")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: where it lies, what was asked for, what came out."""
+
+    path: Path
+    config: dict[str, Any]
+    result: dict[str, Any]
+    teacher_hash: str | None = None
+
+    @cached_property
+    def metrics(self) -> pd.DataFrame:
+        """Every logged value: stage, epoch, step, name, value."""
+        path = self.path / "metrics.csv"
+        return pd.read_csv(path) if path.is_file() else pd.DataFrame()
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether the student learned from a teacher."""
+        return self.result["method"] != "no_teacher"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in nothing but the seed.
+
+    Args:
+        runs: at least one.
+        settings: what tells the group from the others beside its facts, such as {"epochs": "5"}.
+        name: the shortest one that no other group of the comparison has.
+    """
+
+    runs: tuple[Run, ...]
+    settings: dict[str, str]
+    name: str
+
+    def __getitem__(self, fact: str) -> Any:
+        """A key of result.json that all runs share, such as "method"."""
+        return self.runs[0].result[fact]
+
+
+def main_metric(result: dict[str, Any]) -> str:
+    """The metric that a task is judged by: accuracy or miou."""
+    return "accuracy" if "accuracy" in result["student_metrics"] else "miou"
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """The result of a finished run.
+
+    Raises:
+        UserError: there is none.
+    """
+    result = read_json(path / "result.json")
+    if result is None:
+        raise UserError(f"{path}: holds no finished run (no result.json)")
+    return dict(result)
+
+
+def read_runs(paths: Sequence[Path]) -> list[Run]:
+    """The runs in the given folders; a folder of runs stands for all finished ones below it.
+
+    Teachers that a run has trained for itself are left out, unless they are named themselves.
+
+    Raises:
+        UserError: a folder holds no finished run, or the runs are of different tasks.
+    """
+    runs = {run.path.resolve(): run for path in paths for run in _below(path)}
+    _check_one_task(list(runs.values()))
+    return list(runs.values())
+
+
+def _below(path: Path) -> list[Run]:
+    if (path / "result.json").is_file():
+        return [_read(path)]
+    runs = [_read(file.parent) for file in sorted(path.rglob("result.json"))]
+    if not runs:
+        read_result(path)  # raises
+    teachers = [run.config.get("teacher") or {} for run in runs]
+    stores = {Path(teacher["store"]).resolve() for teacher in teachers if teacher.get("store")}
+    return [run for run in runs if not stores & set(run.path.resolve().parents)]
+
+
+def _read(path: Path) -> Run:
+    file = path / "config.yaml"
+    config: Any = OmegaConf.to_container(OmegaConf.load(file)) if file.is_file() else {}
+    manifest = read_json(path / "manifest.json") or {}
+    return Run(path, config, read_result(path), manifest.get("teacher_hash"))
+
+
+def _check_one_task(runs: Sequence[Run]) -> None:
+    first = {main_metric(run.result): run.path for run in reversed(runs)}
+    if len(first) > 1:
+        listed = ", ".join(f"{path} by {metric}" for metric, path in sorted(first.items()))
+        raise UserError(
+            f"runs of different tasks cannot be compared: {listed}; compare each task by itself"
+        )
+
+
+def told_apart(runs: Iterable[Run]) -> list[Group]:
+    """Put runs that differ in nothing but the seed together, and name what tells groups apart."""
+    members: dict[str, list[Run]] = {}
+    for run in runs:
+        members.setdefault(_identity(run), []).append(run)
+    found = sorted(members.values(), key=lambda group: _order(group[0]))
+    first = [group[0] for group in found]
+    settings = differences([chosen(run.config, run.has_teacher) for run in first])
+    varied = {fact for fact in FACTS if len({json.dumps(run.result[fact]) for run in first}) > 1}
+    names = [_name(run, told, varied) for run, told in zip(first, settings, strict=True)]
+    for run, told, name in zip(first, settings, names, strict=True):
+        if names.count(name) > 1 and run.teacher_hash:  # by another teacher of the same kind
+            told["teacher_weights"] = run.teacher_hash[:8]
+    return [
+        Group(tuple(group), told, _name(group[0], told, varied))
+        for group, told in zip(found, settings, strict=True)
+    ]
+
+
+def _identity(run: Run) -> str:
+    facts = [run.result[fact] for fact in FACTS]
+    teacher = [run.result["teacher"], run.teacher_hash] if run.has_teacher else []
+    return json.dumps([facts, teacher, chosen(run.config, run.has_teacher)], sort_keys=True)
+
+
+def _order(run: Run) -> tuple[str, ...]:
+    facts = ("dataset", "data_fraction", "student", "decoder")
+    return tuple(str(run.result[fact] or "") for fact in facts)
+
+
+def _name(run: Run, settings: dict[str, str], varied: set[str]) -> str:
+    result = run.result
+    parts = [str(result[key]) for key in ("student", "decoder") if key in varied and result[key]]
+    notes = [result["dataset"]] if "dataset" in varied else []
+    notes += [f"{100 * result['data_fraction']:g}% of data"] if "data_fraction" in varied else []
+    notes += [f"{name}={value}" for name, value in settings.items()]
+    notes += ["paper protocol"] if "protocol" in varied and result["protocol"] == "paper" else []
+    return ", ".join([" ".join([*parts, result["method"]]), *notes])

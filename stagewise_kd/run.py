@@ -1,0 +1,164 @@
+"""One run of either front end: from a config to a finished run folder."""
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from stagewise_kd.cli import check_values, resolved, run_path, to_yaml
+from stagewise_kd.comparison.report import print_result
+from stagewise_kd.distributed import processes, rank
+from stagewise_kd.engine import Fitting
+from stagewise_kd.experiment import Experiment, run_experiment
+from stagewise_kd.progress import console
+from stagewise_kd.run_folder import open_run
+from stagewise_kd.trackers import no_tracker, untracked
+
+Config = dict[str, Any]
+Build = Callable[[Config, str, Path], Experiment]
+
+
+def run(package: str, build: Build, cfg: DictConfig) -> None:
+    """Run one experiment, or go on with it, or say that it is finished.
+
+    Args:
+        package: of the front end; `python -m package run …` starts further processes.
+        build: makes the experiment from a resolved config, its text and the run folder.
+        cfg: the composed config.
+    """
+    config = resolved(cfg)
+    check_values(config)
+    out = run_path(cfg, run_name(config))
+    command = ["-m", package, "run", *_overrides(), f"out={out}"]
+    with processes(command, config["trainer"]):
+        train(build, config, out)
+
+
+def run_name(config: Config) -> str:
+    """Readable name of a run: data and fraction / student, decoder, method and seed."""
+    data, decoder = config["data"], config.get("decoder")
+    parts = [config["student"]["name"], decoder and decoder["name"], method_name(config)]
+    job = "-".join([part for part in parts if part] + [f"s{config['seed']}"])
+    return f"{data['name']}-{data['fraction']:.2f}/{job}"
+
+
+def method_name(config: Config) -> str:
+    """Name of the method: that of the function that makes the plan."""
+    return str(config["method"]["_target_"]).rsplit(".", 1)[-1]
+
+
+def _overrides() -> list[str]:
+    if not HydraConfig.initialized():
+        return sys.argv[1:]
+    return [item for item in HydraConfig.get().overrides.task if not item.startswith("out=")]
+
+
+def train(build: Build, config: Config, out: Path, wait: bool = False) -> None:
+    """Bring the run in `out` to its end.
+
+    Args:
+        build: makes the experiment.
+        config: the resolved config.
+        out: the run folder.
+        wait: wait for a process that is at work on it, instead of refusing.
+
+    Raises:
+        UserError: anything in the config or the data is wrong; nothing is left behind then.
+    """
+    text = to_yaml(untracked(config))
+    with open_run(out, wait) as folder:
+        folder.check_config(text)
+        result = folder.result
+        if result is None:
+            result = run_experiment(build(config, text, out), folder)
+        elif rank() == 0 and not wait:
+            console.print(f"{out} is finished already")
+    if rank() == 0 and not wait:
+        print_result(result, out)
+
+
+def needs_teacher(config: Config) -> bool:
+    """Whether the run needs a teacher and has none; without one, no_teacher is scored alone."""
+    teacher = config["teacher"]
+    return bool(teacher) and not teacher["checkpoint"] and method_name(config) != "no_teacher"
+
+
+def trained_teacher(build: Build, config: Config, wanted: Config) -> Config:
+    """Train the teacher unless an earlier run has, and point the config at it.
+
+    Args:
+        build: makes the experiment.
+        config: the whole resolved config.
+        wanted: the config of the teacher's own run, from `teacher_config`.
+    """
+    key = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:8]
+    name = f"{config['teacher']['name']}-{config['data']['name']}-{key}"
+    folder = (Path(config["teacher"]["store"]) / name).absolute()
+    train(build, wanted, folder, wait=True)
+    return config | {"teacher": config["teacher"] | {"checkpoint": str(folder)}}
+
+
+def teacher_config(config: Config, changes: Config) -> Config:
+    """The config of the run that trains the teacher: the teacher as a student without teacher.
+
+    Args:
+        config: the config of the student's run.
+        changes: what else is the teacher's own, such as {"student": …, "data": …}.
+    """
+    teacher = config["teacher"]
+    return untracked(config) | {
+        "teacher": None,
+        "method": {"_target_": "stagewise_kd.methods.no_teacher", "_partial_": True},
+        "schedule": "sequential",
+        "graft": True,
+        "epochs": teacher["epochs"],
+        "seed": teacher["seed"],
+        **changes,
+    }
+
+
+def fitting(config: Config, facts: dict[str, Any], out: Path) -> Fitting:
+    """How the stages of a run are trained.
+
+    Args:
+        config: the resolved config.
+        facts: the keys of result.json that name the experiment.
+        out: the run folder.
+
+    Raises:
+        UserError: the tracker is not installed.
+    """
+    tracker = instantiate(config["tracker"]) if "tracker" in config else no_tracker
+    return Fitting(
+        optimizer=instantiate(config["optimizer"]),
+        scheduler=instantiate(config["scheduler"]),
+        batch_size=config["batch_size"],
+        seed=config["seed"],
+        workers=config["workers"],
+        graft=config["graft"],
+        trainer=config["trainer"],
+        tracker=tracker(out, untracked(config), facts),
+    )
+
+
+def facts(config: Config, task: str) -> dict[str, Any]:
+    """The keys of result.json that name the experiment."""
+    teacher, decoder = config["teacher"], config.get("decoder")
+    return {
+        "task": task,
+        "dataset": config["data"]["name"],
+        "data_fraction": config["data"]["fraction"],
+        "method": method_name(config),
+        "student": config["student"]["name"],
+        "teacher": teacher["name"] if teacher else None,
+        "teacher_checkpoint": teacher["checkpoint"] if teacher else None,
+        "decoder": decoder["name"] if decoder else None,
+        "seed": config["seed"],
+        "protocol": config["eval"]["protocol"],
+    }

@@ -1,0 +1,278 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import seg_kd
+from seg_kd.cli import main
+from stagewise_kd.shapes import CLASSES
+
+TINY = [
+    "data.source.train=16",
+    "data.source.test=6",
+    "data.size=32",
+    "data.val=4",
+    "epochs=1",
+    "batch_size=4",
+    "student=resnet10",
+    "teacher=resnet18",
+]
+ENCODER = ["stem", "layer1", "layer2", "layer3", "layer4"]
+
+
+def cli(*argv: str) -> int:
+    with pytest.raises(SystemExit) as caught:
+        main(argv)
+    return caught.value.code
+
+
+def read(path: Path) -> dict:
+    return json.loads(path.read_text())
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch) -> Path:
+    """Every command runs in a folder of its own."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "here"
+
+
+def unet(**options) -> smp.Unet:
+    torch.manual_seed(0)
+    return smp.Unet("resnet18", **{"encoder_weights": None, "classes": 1 + len(CLASSES), **options})
+
+
+@pytest.fixture(scope="session")
+def teacher(tmp_path_factory) -> Path:
+    """A folder written by plain smp."""
+    path = tmp_path_factory.mktemp("teacher")
+    unet().save_pretrained(path)
+    return path
+
+
+@pytest.fixture
+def command(teacher) -> list[str]:
+    return ["run", *TINY, f"teacher.checkpoint={teacher}", "out=run"]
+
+
+@pytest.fixture(scope="session")
+def finished(teacher, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("finished") / "run"
+    assert cli("run", *TINY, f"teacher.checkpoint={teacher}", f"out={out}") == 0
+    return out
+
+
+def test_run_writes_the_contract(finished):
+    result = read(finished / "result.json")
+    assert (result["task"], result["decoder"], result["student"]) == (
+        "segmentation",
+        "default",
+        "resnet10",
+    )
+    assert {"miou", "dice", "pixel_accuracy", "miou_paper"} <= set(result["student_metrics"])
+    assert [stage["name"] for stage in result["stages"]] == [*ENCODER, "decoder"]
+    assert all("miou" in stage["graft"] for stage in result["stages"][:5])
+    assert result["cost"]["student"]["macs"] < result["cost"]["teacher"]["macs"]
+
+
+def test_encoder_stays_bit_identical_while_the_decoder_trains(finished):
+    before = load_file(finished / "stages" / "04-layer4" / "best.safetensors")
+    after = load_file(finished / "stages" / "05-decoder" / "best.safetensors")
+    encoder = [key for key in before if ".encoder." in key]
+    assert any("running_mean" in key for key in encoder)
+    assert all(before[key].equal(after[key]) for key in encoder)
+    assert any(not before[key].equal(after[key]) for key in before if ".decoder." in key)
+
+
+def test_student_opens_with_smp_and_with_ours(finished):
+    image = torch.rand(1, 3, 64, 32)
+    with torch.no_grad():
+        ours = seg_kd.load(finished)(image)
+        theirs = smp.from_pretrained(str(finished / "student")).eval()(image)
+    assert torch.allclose(ours, theirs, atol=1e-5)
+    assert read(finished / "student" / "network.json")["classes"][0] == "background"
+
+
+def test_evaluate_gives_the_runs_own_figures(finished, capsys):
+    assert cli("evaluate", str(finished)) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures == {"images": 6, **read(finished / "result.json")["student_metrics"]}
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "method=no_teacher",
+        "method=simultaneous",
+        "method=hinton",
+        "schedule=concurrent",
+        "method.distill_decoder=true",
+        "loss=[dice,focal]",
+        "augment=strong",
+    ],
+)
+def test_variants_run(command, override):
+    assert cli(*command, override) == 0
+
+
+def test_matched_decoder_and_half_width(command, here):
+    assert cli(*command, "decoder=matched", "student.width=0.5") == 0
+    student = here / "run" / "student"
+    network = read(student / "network.json")["network"]
+    assert network["decoder_channels"] == [128, 64, 32, 16, 8]
+    assert network["convolutions"] == [1, 1, 1, 1, 1]
+    assert not (student / "config.json").exists()  # smp has no such network
+    model = seg_kd.load(student)
+    assert model.encoder.conv1.out_channels == 32
+    adapters = load_file(here / "run" / "stages" / "00-stem" / "best.safetensors")
+    assert adapters["adapters.stem.weight"].shape == (64, 32, 1, 1)
+    assert not [key for key in load_file(student / "model.safetensors") if "adapter" in key]
+
+
+def test_student_without_labels_keeps_the_teachers_decoder(command, teacher, here):
+    assert cli(*command, "decoder=teacher", "decoder.train=false") == 0
+    stages = read(here / "run" / "result.json")["stages"]
+    assert [stage["name"] for stage in stages] == ENCODER
+    student = load_file(here / "run" / "student" / "model.safetensors")
+    theirs = load_file(teacher / "model.safetensors")
+    kept = [key for key in student if not key.startswith("encoder.")]
+    assert kept
+    assert all(student[key].equal(theirs[key]) for key in kept)
+
+
+def test_decoder_starts_as_the_teachers(command, teacher, here):
+    assert cli(*command, "decoder=teacher", "lr=1e-9", "method.finetune_epochs=1") == 0
+    student = load_file(here / "run" / "student" / "model.safetensors")
+    theirs = load_file(teacher / "model.safetensors")
+    key = "decoder.blocks.0.conv1.0.weight"
+    assert torch.allclose(student[key], theirs[key], atol=1e-6)
+
+
+def test_few_labels(command, here):
+    assert cli(*command, "data.label_fraction=0.25") == 0
+    stages = read(here / "run" / "result.json")["stages"]
+    assert [stage["images_seen"] for stage in stages] == [12] * 5 + [3]
+
+
+@pytest.mark.parametrize("prefix", ["", "model.", "net.unet."])
+def test_teacher_from_a_state_dict(command, prefix, tmp_path):
+    weights = {f"{prefix}{key}": value for key, value in unet().state_dict().items()}
+    torch.save({"state_dict": weights, "epoch": 3}, tmp_path / "teacher.ckpt")
+    override = f"teacher.checkpoint={tmp_path / 'teacher.ckpt'}"
+    assert cli(*command, override, "method=hinton") == 0
+
+
+def test_teacher_from_a_run_and_trained_by_one(command, finished, here):
+    own = [f"teacher.checkpoint={finished}", "teacher=resnet10", "method=hinton"]
+    assert cli(*command, *own) == 0
+    trained = ["teacher.checkpoint=null", "teacher.epochs=1", "method=hinton"]
+    assert cli(*command, *trained, "out=one") == 0
+    assert cli(*command, *trained, "decoder=matched", "out=two") == 0
+    assert len(list((here / "runs" / "teachers").iterdir())) == 1
+    hashes = {read(here / name / "manifest.json")["teacher_hash"] for name in ("one", "two")}
+    assert len(hashes) == 1
+
+
+def test_depth_and_attention(command, here):
+    options = ["teacher.checkpoint=null", "teacher.epochs=1", "unet.depth=4", "unet.attention=scse"]
+    assert cli(*command, *options) == 0
+    network = read(here / "run" / "student" / "network.json")["network"]
+    assert (network["depth"], network["attention"]) == (4, "scse")
+
+
+def test_predict_writes_indexed_masks_of_the_images_own_size(finished, here):
+    (here / "photos").mkdir()
+    Image.effect_noise((70, 50), 60).convert("RGB").save(here / "photos" / "a.jpg")
+    assert cli("predict", str(finished), "photos", "--out", "seen") == 0
+    with Image.open(here / "seen" / "a.png") as mask:
+        assert (mask.mode, mask.size) == ("P", (70, 50))
+        assert np.asarray(mask).max() < 11
+    with Image.open(here / "seen" / "a_overlay.jpg") as overlay:
+        assert overlay.size == (70, 50)
+
+
+def test_tiles_agree_with_the_whole_image():
+    from seg_kd.predict import segment
+    from seg_kd.unet import unet as blocks
+
+    torch.manual_seed(0)
+    net = blocks("resnet10", 3, depth=3).eval()
+    image = Image.effect_noise((352, 224), 90).convert("RGB")
+    whole = segment(net, image, None, tile=1024, overlap=128)
+    tiled = segment(net, image, None, tile=160, overlap=64)
+    assert whole.shape == (224, 352)
+    assert len(np.unique(whole)) > 1
+    assert (whole == tiled).mean() > 0.99
+
+
+def test_compare_shows_the_worst_images_of_every_variant(finished, command, here, capsys):
+    assert cli(*command, "decoder=matched") == 0
+    assert cli("compare", str(finished), "run", "--out", "page") == 0
+    html = (here / "page" / "index.html").read_text()
+    for word in ("matched", "default", "truth", "resnet18 teacher"):
+        assert word in html
+    assert html.count("test/0000") >= 6
+
+
+class TestBadInput:
+    """One clear message, status 2, nothing left behind."""
+
+    def said(self, capsys, *argv: str) -> str:
+        assert cli(*argv) == 2
+        error = capsys.readouterr().err
+        assert "Traceback" not in error
+        assert error.startswith("error: ")
+        assert list(Path.cwd().iterdir()) == []
+        return error
+
+    @pytest.mark.parametrize(
+        ("overrides", "words"),
+        [
+            (["student=resnet11"], ["resnet10", "resnet26"]),
+            (["teacher=resnet34"], ["holds a resnet18 encoder", "set teacher=resnet18"]),
+            (["decoder=default", "decoder.train=false"], ["set decoder=teacher"]),
+            (["decoder=teacher", "student.width=0.5"], ["does not fit", "use decoder=default"]),
+            (["decoder=teacher", "method=no_teacher"], ["takes nothing from a teacher"]),
+            (["schedule=all"], ["give sequential or concurrent"]),
+            (["unet.depth=7"], ["unet.depth=7: give 3, 4 or 5"]),
+            (["loss=[bce]"], ["give one or more of cross_entropy, dice, focal"]),
+            (["data.label_fraction=0"], ["data.label_fraction=0"]),
+            (["data=camvid", "data.root=nowhere"], ["nowhere: no such folder"]),
+            (["data=camvid"], ["needs data.root"]),
+            (["student.width=0"], ["student.width=0"]),
+        ],
+    )
+    def test_override(self, command, capsys, overrides, words):
+        error = self.said(
+            capsys,
+            *[c for c in command if "data" not in c or "data" not in overrides[0]],
+            *overrides,
+        )
+        for word in words:
+            assert word in error
+
+    def test_teacher_of_other_classes(self, command, capsys, tmp_path):
+        unet(classes=5).save_pretrained(tmp_path / "five")
+        error = self.said(capsys, *command, f"teacher.checkpoint={tmp_path / 'five'}")
+        assert "it knows 5 classes, the data has 11 (background, arrow" in error
+
+    def test_teacher_of_other_channels(self, command, capsys, tmp_path):
+        unet(in_channels=1).save_pretrained(tmp_path / "grey")
+        error = self.said(capsys, *command, f"teacher.checkpoint={tmp_path / 'grey'}")
+        assert "images of 1 channels, the run gives 3; set data.channels=1" in error
+
+    def test_teacher_of_another_architecture(self, command, capsys, tmp_path):
+        smp.FPN("resnet18", encoder_weights=None).save_pretrained(tmp_path / "fpn")
+        error = self.said(capsys, *command, f"teacher.checkpoint={tmp_path / 'fpn'}")
+        assert "expected smp.Unet with a ResNet encoder" in error
+
+    def test_folder_that_is_no_model(self, command, capsys, tmp_path):
+        (tmp_path / "none").mkdir()
+        error = self.said(capsys, *command, f"teacher.checkpoint={tmp_path / 'none'}")
+        assert "holds no finished student" in error

@@ -1,0 +1,494 @@
+import random
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from seg_kd import sources, transforms
+from seg_kd.data import Samples, make_data
+from seg_kd.images import read_image
+from seg_kd.legend import generated_palette, read_legend
+from seg_kd.masks import VOID
+from seg_kd.pairs import Part
+from seg_kd.sources import Source, camvid, folder, shapes
+from seg_kd.transforms import A
+from stagewise_kd.errors import UserError
+from stagewise_kd.images import find_images
+from stagewise_kd.loaders import View
+
+RGB = """
+classes:
+  background: [0, 0, 0]
+  road: [128, 64, 128]
+  car: [0, 0, 255]
+void: [255, 255, 255]
+"""
+COLOURS = np.array([[0, 0, 0], [128, 64, 128], [0, 0, 255]], np.uint8)
+INDICES = "classes: [background, road, car]"
+SIZE = (32, 32)
+
+
+def quadrants(height: int = 40, width: int = 48, classes: int = 3) -> np.ndarray:
+    """A mask whose quarters are classes 0, 1, 2, 0 (…), as far as there are classes."""
+    mask = np.zeros((height, width), np.uint8)
+    mask[: height // 2, width // 2 :] = 1
+    mask[height // 2 :, : width // 2] = min(2, classes - 1)
+    return mask
+
+
+def encoded(mask: np.ndarray) -> np.ndarray:
+    """An image whose pixels tell the class."""
+    return np.repeat((60 + 60 * mask)[..., None], 3, axis=2).astype(np.uint8)
+
+
+def write(path: Path, pixels: np.ndarray, palette: bool = False) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(pixels)
+    if palette:
+        image.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
+    image.save(path)
+
+
+def data_set(
+    root: Path, classes: str = INDICES, masks=None, splits=("train", "test"), palette=False
+) -> Path:
+    """Three images a split: mixed formats, sizes and folders."""
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "classes.yaml").write_text(classes)
+    for split in splits:
+        for name, suffix, shape in (
+            ("a", ".jpg", (40, 48)),
+            ("b", ".png", (64, 64)),
+            ("deep/c", ".bmp", (50, 30)),
+        ):
+            mask = quadrants(*shape)
+            write(root / split / "images" / f"{name}{suffix}", encoded(mask))
+            values = mask if masks is None else masks(mask)
+            write(root / split / "masks" / f"{name}.png", values, palette)
+    return root
+
+
+def values(part: Part) -> list[set[int]]:
+    return [set(part.masks[n].unique().tolist()) for n in range(len(part.names))]
+
+
+def faults(root: Path, size=SIZE, **options) -> str:
+    with pytest.raises(UserError) as error:
+        folder(str(root), size, **options)
+    return str(error.value)
+
+
+@pytest.fixture
+def source() -> Source:
+    return shapes(SIZE, train=20, test=4)
+
+
+def test_index_masks_of_mixed_sizes_and_formats(tmp_path):
+    found = folder(str(data_set(tmp_path)), SIZE)
+    assert found.classes == ["background", "road", "car"]
+    assert found.palette == generated_palette(3)
+    assert found.train.names == [f"train/images/{n}" for n in ("a.jpg", "b.png", "deep/c.bmp")]
+    for n in range(3):
+        mask = found.train.masks[n]
+        assert found.train.images[n].shape == (3, *SIZE)
+        assert mask.dtype == torch.uint8
+        assert mask.equal(torch.from_numpy(quadrants(*SIZE)))  # each by itself, and aligned
+        assert abs(found.train.images[n][0].int() - 60 - 60 * mask.int()).median() <= 2
+
+
+def test_rgb_masks_with_void(tmp_path):
+    def colours(mask):
+        found = COLOURS[mask]
+        found[:4] = 255
+        return found
+
+    found = folder(str(data_set(tmp_path, RGB, colours)), SIZE)
+    assert found.palette == [(0, 0, 0), (128, 64, 128), (0, 0, 255)]
+    assert values(found.train) == [{0, 1, 2, VOID}] * 3
+    assert (found.train.masks[0][0] == VOID).all()
+
+
+def test_palette_masks_hold_indices(tmp_path):
+    root = data_set(tmp_path, RGB, palette=True)
+    with Image.open(root / "train/masks/a.png") as file:
+        assert file.mode == "P"
+    assert values(folder(str(tmp_path), SIZE).test) == [{0, 1, 2}] * 3
+
+
+def test_wide_integers_and_bits(tmp_path):
+    wide = folder(str(data_set(tmp_path / "i", masks=lambda m: m.astype(np.uint16))), SIZE)
+    assert values(wide.train) == [{0, 1, 2}] * 3
+    bits = data_set(tmp_path / "b", "classes: [other, road]", lambda m: m > 0)
+    assert values(folder(str(bits), SIZE).train) == [{0, 1}] * 3
+
+
+def test_255_is_the_second_of_two_classes_unless_it_is_void(tmp_path):
+    def binary(mask):
+        return ((mask > 0) * 255).astype(np.uint8)
+
+    two = "classes: [other, road]"
+    assert values(folder(str(data_set(tmp_path / "two", two, binary)), SIZE).train)[0] == {0, 1}
+    void = data_set(tmp_path / "void", f"{two}\nvoid: 255", binary)
+    assert values(folder(str(void), SIZE).train)[0] == {0, VOID}
+    assert "values 255; the 3 classes are 0 to 2; if 255 is no label, add `void: 255`" in faults(
+        data_set(tmp_path / "three", INDICES, binary)
+    )
+    both = data_set(tmp_path / "both", two)  # 0, 1 and 2
+    assert "values 2" in faults(both)
+
+
+def test_masks_are_scaled_by_nearest_neighbour_only(tmp_path):
+    noisy = np.random.default_rng(0).choice([0, 2], (40, 48)).astype(np.uint8)
+    data_set(tmp_path)
+    write(tmp_path / "train/masks/a.png", noisy)
+    for size in ((31, 17), (64, 96), (100, 50)):
+        assert values(folder(str(tmp_path), size).train)[0] == {0, 2}
+
+
+def test_a_test_split_alone_or_val_alone_is_reported(tmp_path):
+    only_val = folder(str(data_set(tmp_path / "v", splits=("train", "val"))), SIZE)
+    assert only_val.val is None
+    assert only_val.test.names[0].startswith("val/")
+    both = folder(str(data_set(tmp_path / "b", splits=("train", "val", "test"))), SIZE)
+    assert both.val.names[0].startswith("val/")
+    assert both.test.names[0].startswith("test/")
+    with pytest.raises(UserError, match="holds train/ only"):
+        folder(str(data_set(tmp_path / "t", splits=("train",))), SIZE)
+
+
+def test_every_fault_is_listed_at_once(tmp_path):
+    data_set(tmp_path, RGB)
+    train, test = tmp_path / "train", tmp_path / "test"
+    (train / "masks/a.png").unlink()
+    write(train / "masks/extra.png", quadrants())
+    write(train / "masks/b.png", quadrants(20, 10))
+    write(train / "masks/deep/c.png", quadrants(50, 30) + 2)
+    colours = COLOURS[quadrants()]
+    colours[0, 0] = [1, 2, 3]
+    write(test / "masks/a.png", colours)
+    (test / "images/b.png").write_bytes(b"no image")
+    (test / "masks/deep/c.png").write_bytes((test / "masks/deep/c.png").read_bytes()[:60])
+    error = faults(tmp_path)
+    assert f"{tmp_path}: 7 faults in images and masks" in error
+    for expected in (
+        f"{train}/images/a.jpg has no mask in {train}/masks",
+        f"{train}/masks/extra.png has no image in {train}/images",
+        f"{train}/masks/b.png is 10×20, its image 64×64",
+        f"{train}/masks/deep/c.png (values 3, 4; the 3 classes are 0 to 2)",
+        f"{test}/masks/a.png (colours [1, 2, 3] are of no class; save masks as PNG)",
+        f"{test}/images/b.png (cannot identify image file",
+        f"{test}/masks/deep/c.png (",
+    ):
+        assert expected in error
+
+
+def test_of_many_faults_the_first_are_shown(tmp_path):
+    data_set(tmp_path)
+    for n in range(30):
+        write(tmp_path / f"train/images/{n:02d}.png", encoded(quadrants()))
+    error = faults(tmp_path)
+    assert "30 faults" in error
+    assert error.count("has no mask") == 20
+    assert error.endswith("and 10 more")
+
+
+def test_images_of_one_name_and_empty_splits(tmp_path):
+    data_set(tmp_path)
+    write(tmp_path / "train/images/a.png", encoded(quadrants()))
+    for path in find_images(tmp_path / "test"):
+        path.unlink()
+    error = faults(tmp_path)
+    assert "a.jpg and" in error
+    assert "have the same name" in error
+    assert f"{tmp_path}/test/images holds no images" in error
+
+
+def test_original_size_where_all_images_share_it(tmp_path):
+    root = data_set(tmp_path)
+    error = faults(root, size=None)
+    assert "images of 3 sizes, such as 48×40" in error
+    assert "give data.size=[HEIGHT,WIDTH]" in error
+    for path in find_images(root):
+        write(path, quadrants() if "masks" in path.parts else encoded(quadrants()))
+    data = make_data(folder(str(root), None), transforms.light, val=1)
+    assert data.shape == (3, 64, 64)  # of 40 by 48
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (None, "no such file; write the class names into it"),
+        ("classes: {a: [0, 0, 0", "not readable as YAML"),
+        ("names: [a, b]", "expected `classes:`"),
+        ("classes: [a]", "1 classes; expected 2"),
+        ("classes: [a, a]", "named twice"),
+        ("classes: {a: [0, 0, 0], b: [0, 0, 0]}", "colour [0, 0, 0] is given twice"),
+        ("classes: {a: [0, 0, 0], b: red}", "class b: 'red' is no colour"),
+        ("classes: {a: [0, 0, 0], b: [0, 0, 256]}", "class b: [0, 0, 256] is no colour"),
+        ("classes: {a: [0, 0, 0], b: [9, 9, 9]}\nvoid: [0, 0, 0]", "given twice"),
+        ("classes: [a, b]\nvoid: 1", "void: index 1 is class b"),
+        ("classes: [a, b]\nvoid: white", "void: 'white' is neither"),
+        ("classes: [a, b]\nviod: 3", "unknown viod"),
+    ],
+)
+def test_a_wrong_classes_file(tmp_path, text, expected):
+    if text is not None:
+        (tmp_path / "classes.yaml").write_text(text)
+    with pytest.raises(UserError) as error:
+        read_legend(tmp_path / "classes.yaml")
+    assert expected in str(error.value)
+
+
+def test_void_is_a_colour_or_an_index_or_several(tmp_path):
+    path = tmp_path / "classes.yaml"
+    for text, colours, indices in (
+        ("[1, 2, 3]", ((1, 2, 3),), ()),
+        ("[[1, 2, 3], [4, 5, 6], 255]", ((1, 2, 3), (4, 5, 6)), (255,)),
+        ("[254, 255]", (), (254, 255)),
+        ("255", (), (255,)),
+    ):
+        path.write_text(f"classes: [a, b]\nvoid: {text}")
+        legend = read_legend(path)
+        assert (legend.void_colours, legend.void_indices) == (colours, indices)
+
+
+def test_another_classes_file(tmp_path):
+    root = data_set(tmp_path / "d")
+    (tmp_path / "other.yaml").write_text("classes: [x, y, z]")
+    assert folder(str(root), SIZE, classes=str(tmp_path / "other.yaml")).classes == ["x", "y", "z"]
+
+
+@pytest.mark.parametrize("count", [2, 8, 16, 17, 60, 100])
+def test_generated_colours_differ(count):
+    palette = generated_palette(count)
+    assert len(set(palette)) == len(palette) == count
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_are_converted_to_grey_or_rgb(tmp_path, channels):
+    found = folder(str(data_set(tmp_path)), SIZE, channels=channels)
+    assert found.train.images[0].shape == (channels, *SIZE)
+    data = make_data(found, transforms.light, val=1)
+    assert data.shape == (channels, *SIZE)
+    assert data.train[View(0, 0)][0].shape == data.shape
+
+
+def test_four_channels_need_four(tmp_path):
+    root = data_set(tmp_path)
+    assert "mode RGB; data.channels=4 needs RGBA" in faults(root, channels=4)
+    assert "data.channels=2: give 1 (grey), 3 (RGB) or 4 (RGBA)" in faults(root, channels=2)
+    rgba = np.zeros((40, 48, 4), np.uint8)
+    rgba[..., :3] = 200  # though the fourth channel is 0
+    write(tmp_path / "x.png", rgba)
+    found = read_image(tmp_path / "x.png", SIZE, 4)
+    assert found[:3].unique().tolist() == [200]
+    assert found[3].unique().tolist() == [0]
+
+
+def test_images_of_16_bits_are_refused(tmp_path):
+    root = data_set(tmp_path)
+    write(root / "train/images/b.png", np.full((64, 64), 4000, np.uint16))
+    assert "mode I;16: pixels of more than 8 bits" in faults(root)
+
+
+@pytest.mark.parametrize("name", ["none", "light", "strong"])
+@pytest.mark.parametrize("size", [(32, 32), (40, 48), (64, 100)])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_augmentations_end_in_multiples_of_32_with_void_only_in_the_padding(name, size, channels):
+    pipeline = getattr(transforms, name)(size)
+    height, width = size
+    for seed in range(20):
+        pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
+        image = np.random.default_rng(seed).integers(1, 255, (*size, channels), np.uint8)
+        mask = np.full(size, 7, np.uint8)
+        mask[: height // 2] = 3
+        found = pipeline(image=image, mask=mask)
+        assert found["image"].shape == (*transforms.padded(size), channels)
+        assert found["mask"].shape == transforms.padded(size)
+        assert found["image"].dtype == found["mask"].dtype == np.uint8
+        assert set(np.unique(found["mask"])) <= {3, 7, VOID}
+        assert (found["mask"][height:] == VOID).all()
+        assert (found["mask"][:, width:] == VOID).all()
+        if name == "none":
+            assert (found["mask"][:height, :width] == mask).all()
+            assert (found["image"][:height, :width] == image).all()
+
+
+@pytest.mark.parametrize("name", ["light", "strong"])
+def test_image_and_mask_stay_aligned(name):
+    mask = quadrants(64, 64)
+    images, masks = (torch.from_numpy(x)[None] for x in (encoded(mask).transpose(2, 0, 1), mask))
+    samples = Samples(Part(["a"], images, masks), getattr(transforms, name)((64, 64)), 0)
+    whole = 0
+    for epoch in range(60):
+        image, found = samples[View(epoch, 0)]
+        grey = image.float().mean(dim=0)
+        levels = [grey[found == c] for c in range(3)]
+        if min(map(len, levels)) < 100:
+            continue
+        whole += 1
+        medians = torch.stack([level.median() for level in levels])
+        assert medians.equal(medians.sort().values)
+        gap = medians.diff().min()
+        near = [
+            ((x - m).abs() < gap / 2).float().mean() for x, m in zip(levels, medians, strict=True)
+        ]
+        assert min(near) > 0.7  # all but the edges
+    assert whole > 30
+
+
+@pytest.mark.parametrize("name", ["light", "strong"])
+def test_a_view_depends_on_seed_epoch_and_sample_alone(source, name):
+    def views(samples, epoch):
+        return [torch.cat([i, m[None]]) for i, m in (samples[View(epoch, n)] for n in range(20))]
+
+    def same(one, other):
+        return [a.equal(b) for a, b in zip(one, other, strict=True)]
+
+    augment = getattr(transforms, name)(SIZE)
+    samples = Samples(source.train, augment, 0)
+    first = views(samples, 0)
+    views(samples, 3)
+    assert all(same(views(samples, 0), first))
+    assert samples[View(0, 7)][0].equal(first[7][:3])
+    assert all(same(views(Samples(source.train, getattr(transforms, name)(SIZE), 0), 0), first))
+    assert not any(same(views(samples, 1), first))
+    assert not any(same(views(Samples(source.train, augment, 1), 0), first))
+
+
+def test_the_steps_of_a_view_are_drawn_independently(source):
+    """An image that is flipped must not be the one that is changed in brightness, each time."""
+    pipeline = A.Compose([A.HorizontalFlip(p=0.5), A.InvertImg(p=0.5)])
+    image = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
+    image[..., :4] = 10
+    samples = Samples(Part(["a"], image, torch.zeros(1, 8, 8, dtype=torch.uint8)), pipeline, 0)
+    shown = {tuple(samples[View(epoch, 0)][0][0, 0].tolist()) for epoch in range(50)}
+    assert len(shown) == 4
+
+
+def test_splits_of_generated_shapes(source):
+    assert source.classes[:2] == ["background", "arrow"]
+    assert len(source.palette) == len(source.classes) == 11
+    data = make_data(source, transforms.light, fraction=0.5)
+    sizes = {split: len(names) for split, names in data.splits.items()}
+    assert sizes == {"train": 10, "val": 2, "test": 4}
+    assert data.images is None
+    image, mask = data.val[0]
+    assert image.shape == data.shape == (3, 32, 32)
+    assert mask.shape == (32, 32)
+    index = int(data.splits["val"][0].split("/")[1])
+    assert image.equal(source.train.images[index])
+    assert mask.equal(source.train.masks[index])
+    with pytest.raises(UserError, match="shapes are square"):
+        shapes((32, 48))
+
+
+def test_protocol_paper_chooses_on_the_reported_split(source):
+    data = make_data(source, transforms.none, protocol="paper")
+    assert data.splits["val"] == data.splits["test"]
+    assert len(data.splits["train"]) == 20
+
+
+def test_a_validation_split_that_is_brought_is_used(source):
+    own = Source(source.classes, source.palette, source.train, source.test, source.test)
+    data = make_data(own, transforms.none)
+    assert data.splits["val"] == source.test.names
+    assert len(data.splits["train"]) == 20
+
+
+def test_label_fraction_keeps_the_masks_of_a_prefix(source):
+    whole = make_data(source, transforms.light, fraction=0.5)
+    data = make_data(source, transforms.light, fraction=0.5, label_fraction=0.4)
+    assert data.splits["train"] == whole.splits["train"][:4]
+    assert data.splits["images"] == whole.splits["train"]
+    assert data.splits["val"] == whole.splits["val"]
+    assert data.split_hash != whole.split_hash
+    assert (len(data.train), len(data.images)) == (4, 10)
+    for n in range(10):
+        image, mask = data.images[View(2, n)]
+        expected = whole.train[View(2, n)]
+        assert image.equal(expected[0])
+        assert mask.equal(expected[1]) if n < 4 else (mask == VOID).all()
+    assert data.train[View(2, 3)][1].equal(whole.train[View(2, 3)][1])
+    for wrong in (0, 1.5, 0.001):
+        with pytest.raises(UserError, match=r"data\.label_fraction="):
+            make_data(source, transforms.none, label_fraction=wrong)
+
+
+def test_unlabelled_images_are_added(source, tmp_path):
+    for n in range(3):
+        write(tmp_path / f"more/{n}.png", encoded(quadrants(20 + n, 50)))
+    data = make_data(source, transforms.light, unlabelled=str(tmp_path))
+    assert len(data.train) == 18
+    assert data.splits["images"] == [
+        *data.splits["train"], *(f"unlabelled/more/{n}.png" for n in range(3))
+    ]  # fmt: skip
+    image, mask = data.images[View(0, 20)]
+    assert image.shape == data.shape
+    assert (mask == VOID).all()
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"1 images cannot be read: .*bad.png"):
+        make_data(source, transforms.none, unlabelled=str(tmp_path))
+    (tmp_path / "empty").mkdir()
+    for name, expected in (("empty", "holds no images"), ("none", "no such folder")):
+        with pytest.raises(UserError, match=expected):
+            make_data(source, transforms.none, unlabelled=str(tmp_path / name))
+
+
+def test_images_that_do_not_fit_in_memory_are_decoded_at_each_access(tmp_path, monkeypatch):
+    root = str(data_set(tmp_path, splits=("train", "val", "test")))
+    kept = make_data(folder(root, SIZE), transforms.light)
+    monkeypatch.setattr("stagewise_kd.images.IN_MEMORY_SHARE", 0)
+    read = make_data(folder(root, SIZE), transforms.light)
+    for n in range(3):
+        for one, other in zip(kept.train[View(0, n)], read.train[View(0, n)], strict=True):
+            assert one.equal(other)
+
+
+@pytest.fixture(scope="module")
+def frames(shared, tmp_path_factory) -> Path:
+    """A few frames of CamVid: the first two of each split."""
+    archive = shared / "data" / "camvid.tgz"
+    if not archive.is_file():
+        pytest.skip("no CamVid beside the checkout")
+    root = tmp_path_factory.mktemp("frames")
+    with tarfile.open(archive) as files:
+        members = [m for m in files.getmembers() if m.isfile()]
+        for split in ("train", "val", "test"):
+            stems = sorted({Path(m.name).stem for m in members if f"/{split}/" in m.name})[:2]
+            chosen = [m for m in members if Path(m.name).stem in stems]
+            files.extractall(root, chosen, filter="data")
+    return root
+
+
+def test_camvid(frames):
+    found = camvid(str(frames), [90, 120])
+    assert len(found.classes) == len(found.palette) == 11
+    assert found.train.names[0].startswith("train/0001TP_")
+    assert [len(part.names) for part in (found.train, found.val, found.test)] == [2, 2, 2]
+    seen = set.union(*values(found.train), *values(found.test))
+    assert {0, 1, 3, VOID} <= seen <= {*range(11), VOID}
+    sky = found.train.masks[0] == 0
+    ground = found.train.masks[0] == 3
+    assert sky.nonzero()[:, 0].float().mean() < ground.nonzero()[:, 0].float().mean()
+    data = make_data(found, transforms.light)
+    assert data.shape == (3, 96, 128)
+    assert data.splits["val"] == found.val.names
+    assert camvid(str(frames / "CamVid"), [90, 120]).train.names == found.train.names
+    assert camvid(str(frames), None).train.images[0].shape == (3, 360, 480)
+
+
+def test_camvid_from_png_frames(frames, tmp_path):
+    for path in frames.rglob("*.jpg"):
+        folder_of = tmp_path / path.parent.name
+        folder_of.mkdir(exist_ok=True)
+        Image.open(path).save(folder_of / f"{path.stem}.png")
+    for split in ("train", "val", "test"):
+        (tmp_path / f"{split}annot").symlink_to(frames / "CamVid" / f"{split}annot")
+    assert camvid(str(tmp_path), [90, 120]).train.names[0].endswith(".png")
+    (tmp_path / "valannot").unlink()
+    with pytest.raises(UserError, match="no folder valannot"):
+        sources.camvid(str(tmp_path), [90, 120])

@@ -1,0 +1,117 @@
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+
+import seg_kd  # noqa: F401
+from seg_kd.decoders import decoder_shape, matched
+from seg_kd.methods import encoder_blocks
+from seg_kd.networks import describe
+from seg_kd.unet import as_blocks, unet
+from stagewise_kd.errors import UserError
+
+
+def normalized(net, image):
+    return (image - net.mean) / net.std
+
+
+@pytest.mark.parametrize("name", ["resnet10", "resnet14", "resnet20", "resnet26"])
+def test_shrunk_encoders_are_ordinary_smp_encoders(name):
+    for kind in (smp.Unet, smp.FPN, smp.UnetPlusPlus):
+        model = kind(name, encoder_weights=None, classes=2).eval()
+        assert model(torch.rand(1, 3, 32, 32)).shape == (1, 2, 32, 32)
+
+
+def test_shrunk_encoder_has_the_blocks_of_its_name():
+    model = smp.Unet("resnet20", encoder_weights=None)
+    assert [len(getattr(model.encoder, f"layer{i}")) for i in (1, 2, 3, 4)] == [2, 2, 3, 2]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"depth": 3},
+        {"depth": 4, "attention": "scse"},
+        {"channels": 1, "classes": 1},
+        {"channels": 4},
+        {"width": 0.5},
+        {"convolutions": [1, 1, 2, 1, 1]},
+        {"interpolation": "bilinear", "decoder_channels": [64, 32, 16, 8, 4]},
+    ],
+    ids=str,
+)
+def test_blocks_give_what_the_model_gives(options):
+    net = unet(**{"encoder": "resnet10", "classes": 5, **options}).eval()
+    image = torch.rand(2, options.get("channels", 3), 64, 96)
+    with torch.no_grad():
+        expected = net.model(normalized(net, image))
+        assert torch.allclose(net(image), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{}, {"depth": 4, "attention": "scse"}, {"width": 0.25}])
+def test_a_network_is_rebuilt_from_its_description(options):
+    depth, width = options.get("depth", 5), options.get("width", 1.0)
+    net = unet("resnet14", 3, convolutions=[1, 2, 1, 2, 1][:depth], **options)
+    described = describe(net, "resnet14", width)
+    again = unet(**described)
+    again.model.load_state_dict(net.model.state_dict())
+    assert describe(again, "resnet14", width) == described
+
+
+def test_an_encoder_stage_runs_no_decoder():
+    net = unet("resnet10", 2)
+    assert net.needed({"image"}, {"layer2"}) == ["stem", "layer1", "layer2"]
+    assert encoder_blocks(net) == ["stem", "layer1", "layer2", "layer3", "layer4"]
+    rest = net.needed({"stem", "layer1", "layer2", "layer3", "layer4"}, {"logits"})
+    assert rest == ["decoder0", "decoder1", "decoder2", "decoder3", "decoder4", "head"]
+
+
+def test_width_halves_every_channel():
+    net = unet("resnet10", 2, width=0.5)
+    features = net.eval().features({"image": torch.rand(1, 3, 64, 64)}, {"stem", "layer4"})
+    assert features["stem"].shape == (1, 32, 32, 32)
+    assert features["layer4"].shape == (1, 256, 2, 2)
+
+
+def test_activation_behind_the_head_is_left_out():
+    model = smp.Unet("resnet18", encoder_weights=None, classes=3, activation="softmax").eval()
+    logits = as_blocks(model).eval()(torch.rand(1, 3, 32, 32))
+    assert not torch.allclose(logits.sum(1), torch.ones(1, 32, 32), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "model", [smp.FPN("resnet18", encoder_weights=None), smp.Unet("vgg11", encoder_weights=None)]
+)
+def test_other_architectures_are_refused(model):
+    with pytest.raises(UserError, match=r"expected smp\.Unet with a ResNet encoder"):
+        as_blocks(model)
+
+
+class TestDecoders:
+    RESNET34 = {  # noqa: RUF012
+        "encoder": "resnet34",
+        "depth": 5,
+        "decoder_channels": [256, 128, 64, 32, 16],
+        "convolutions": [2] * 5,
+    }
+
+    def test_matched_goes_by_the_stage_of_its_resolution(self):
+        # layer1-3 of ResNet34: 3, 4, 6 blocks; of ResNet18: 2, 2, 2; in all 16 against 8
+        assert matched(self.RESNET34, "resnet18", 1.0)["convolutions"] == [1, 1, 2, 1, 1]
+        assert matched(self.RESNET34, "resnet10", 1.0)["convolutions"] == [1] * 5
+        assert matched(self.RESNET34, "resnet26", 1.0)["convolutions"] == [1, 2, 2, 2, 2]
+        assert matched(self.RESNET34, "resnet34", 1.0)["convolutions"] == [2] * 5
+
+    def test_matched_scales_channels_by_the_width(self):
+        shape = matched(self.RESNET34, "resnet34", 0.5)
+        assert shape == {"decoder_channels": [128, 64, 32, 16, 8], "convolutions": [2] * 5}
+
+    def test_default_is_smps(self):
+        shape = decoder_shape("default", self.RESNET34, "resnet10", 1.0)
+        ours = unet("resnet10", 1, **shape).model.state_dict()
+        theirs = smp.Unet("resnet10", encoder_weights=None).state_dict()
+        assert {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in theirs.items()}
+
+    def test_unknown(self):
+        with pytest.raises(UserError, match="give default, matched or teacher"):
+            decoder_shape("small", self.RESNET34, "resnet10", 1.0)
