@@ -7,12 +7,12 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from stagewise_kd.errors import UserError
 from stagewise_kd.comparison.figures import draw, save
-from stagewise_kd.files import write_text
 from stagewise_kd.comparison.page import Exhibit, page
 from stagewise_kd.comparison.runs import Group, Run, main_metric, read_runs, told_apart
 from stagewise_kd.comparison.table import markdown, shown, summary
+from stagewise_kd.errors import UserError
+from stagewise_kd.files import write_text
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from stagewise_kd.files import write_text, write_whole
 from stagewise_kd.comparison.runs import Group, main_metric
+from stagewise_kd.files import write_text, write_whole
 
 Style = dict[str, Any]
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")

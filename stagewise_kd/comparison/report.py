@@ -9,9 +9,9 @@ from rich.box import SIMPLE_HEAD
 from rich.measure import Measurement
 from rich.table import Table
 
-from stagewise_kd.progress import console
 from stagewise_kd.comparison.runs import Run, main_metric, told_apart
 from stagewise_kd.comparison.table import LEFT, shown, summary
+from stagewise_kd.progress import console
 
 SPARE = ("images seen", "latency", "seconds", "params", "MACs")  # left out of a narrow terminal
 

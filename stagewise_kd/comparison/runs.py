@@ -10,9 +10,9 @@ from typing import Any
 import pandas as pd
 from omegaconf import OmegaConf
 
+from stagewise_kd.comparison.settings import chosen, differences
 from stagewise_kd.errors import UserError
 from stagewise_kd.run_folder import read_json
-from stagewise_kd.comparison.settings import chosen, differences
 
 FACTS = ("task", "dataset", "data_fraction", "method", "student", "decoder", "protocol")
 
