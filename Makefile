@@ -14,10 +14,16 @@ $(READY): pyproject.toml
 # 160 images for the student, the teacher has seen 3,800; both students train for 60 epochs in all.
 DEMO := data.fraction=0.04 data.val=200 batch_size=32 teacher=resnet18 teacher.epochs=3 student=resnet10
 
+# 360 images; both students train for 30 epochs in all.
+DEMO_UNET := teacher=resnet18 teacher.epochs=15 student=resnet10 method=stagewise epochs=5
+
 demo: $(READY)
-	$(BIN)/cls-kd run $(DEMO) method=stagewise epochs=10 out=runs/demo/stagewise
-	$(BIN)/cls-kd run $(DEMO) method=no_teacher epochs=60 out=runs/demo/no_teacher
-	$(BIN)/cls-kd compare runs/demo/stagewise runs/demo/no_teacher
+	$(BIN)/cls-kd run $(DEMO) method=stagewise epochs=10 out=runs/demo/classifier/stagewise
+	$(BIN)/cls-kd run $(DEMO) method=no_teacher epochs=60 out=runs/demo/classifier/no_teacher
+	$(BIN)/seg-kd run $(DEMO_UNET) decoder=default out=runs/demo/unet/default
+	$(BIN)/seg-kd run $(DEMO_UNET) decoder=matched out=runs/demo/unet/matched
+	$(BIN)/cls-kd compare runs/demo/classifier --out runs/demo/classifier-report
+	$(BIN)/seg-kd compare runs/demo/unet --out runs/demo/unet-report
 
 test: $(READY)
 	$(BIN)/pytest
