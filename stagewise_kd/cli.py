@@ -115,7 +115,7 @@ def run_path(cfg: DictConfig, name: str) -> Path:
 
 def _sweep_suffix() -> str:
     """The swept settings that the name does not tell, so that no two jobs share a folder."""
-    told = {"seed", "student", "method", "data", "data.fraction"}
+    told = {"seed", "student", "decoder", "method", "data", "data.fraction"}
     asked = dict(item.split("=", 1) for item in sys.argv[1:] if "=" in item)
     swept = {key for key, value in asked.items() if "," in value or "(" in value} - told
     job = (item.split("=", 1) for item in HydraConfig.get().overrides.task)
