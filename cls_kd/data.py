@@ -3,12 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from cls_kd.sources import Part, Source
-from cls_kd.transforms import none
+from cls_kd.transforms import augmented, none
 from stagewise_kd.errors import UserError
 from stagewise_kd.images import Size
 from stagewise_kd.loaders import Data, View
@@ -37,14 +36,13 @@ class Samples(Dataset[Any]):
         return self.__getitems__([key])[0]
 
     def __getitems__(self, keys: Sequence[View | int]) -> list[tuple[Tensor, int]]:
-        with torch.random.fork_rng(devices=[]):
-            return [self._sample(key) for key in keys]
-
-    def _sample(self, key: View | int) -> tuple[Tensor, int]:
-        if isinstance(key, View):
-            torch.default_generator.manual_seed(key.seed(self._seed))
-            key = key.sample
-        return self._transform(self._images[key]), self._labels[key]
+        numbers = [key.sample if isinstance(key, View) else key for key in keys]
+        images = [self._images[number] for number in numbers]
+        seeds = [key.seed(self._seed) for key in keys if isinstance(key, View)]
+        changed = (
+            augmented(self._transform, images, seeds) if seeds else map(self._transform, images)
+        )
+        return list(zip(changed, [self._labels[number] for number in numbers], strict=True))
 
 
 def make_data(

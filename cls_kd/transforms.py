@@ -1,11 +1,73 @@
 """Augmentations of uint8 images; each is a function of the size that they end in."""
 
-from torch import nn
+import random
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from stagewise_kd.images import Size
 
 SMALL = 96  # pixels: up to here a shifted crop is better than a rescaled one
+
+
+class ShiftFlip(nn.Module):
+    """A crop shifted by up to 1/8 of the size, and a horizontal flip; whole batches at once.
+
+    The border is mirrored: a black one would shift the features that a student learns to match.
+    """
+
+    def __init__(self, size: Size) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Augment one image (C, H, W) by a draw from torch's generator."""
+        return self.batch([image], torch.randint(2**62, (1,)).tolist())[0]
+
+    def batch(self, images: Sequence[Tensor], seeds: Sequence[int]) -> Sequence[Tensor]:
+        """Augment images (C, H, W), each by its own seed."""
+        if len({image.shape for image in images}) > 1:
+            return [
+                self.batch([image], [seed])[0] for image, seed in zip(images, seeds, strict=True)
+            ]
+        draws = [random.Random(seed) for seed in seeds]
+        rows, columns = (
+            self._places(draws, *sides)
+            for sides in zip(images[0].shape[1:], self.size, strict=True)
+        )
+        flip = torch.tensor([draw.random() < 0.5 for draw in draws])
+        columns = torch.where(flip[:, None], columns.flip(1), columns)
+        number, channel = torch.arange(len(images)), torch.arange(len(images[0]))
+        return torch.stack(list(images))[
+            number[:, None, None, None],
+            channel[:, None, None],
+            rows[:, None, :, None],
+            columns[:, None, None, :],
+        ]
+
+    @staticmethod
+    def _places(draws: Sequence[random.Random], side: int, wanted: int) -> Tensor:
+        """The rows or columns (B, wanted) that are taken, mirrored where they lie outside."""
+        margin = wanted // 8
+        starts = [draw.randint(-margin, side + margin - wanted) for draw in draws]
+        places = (torch.tensor(starts)[:, None] + torch.arange(wanted)).abs()
+        return torch.where(places < side, places, 2 * (side - 1) - places)
+
+
+def augmented(
+    transform: nn.Module, images: Sequence[Tensor], seeds: Sequence[int]
+) -> Sequence[Tensor]:
+    """Augment images (C, H, W), each by its own seed, whatever was drawn before."""
+    if isinstance(transform, ShiftFlip):
+        return transform.batch(images, seeds)
+    found = []
+    with torch.random.fork_rng(devices=[]):
+        for image, seed in zip(images, seeds, strict=True):
+            torch.default_generator.manual_seed(seed)
+            found.append(transform(image))
+    return found
 
 
 def none(size: Size) -> nn.Module:
@@ -16,11 +78,8 @@ def none(size: Size) -> nn.Module:
 def default(size: Size) -> nn.Module:
     """Random crop and horizontal flip: shifted by up to 1/8 of small images, rescaled on large."""
     if max(size) <= SMALL:
-        # Mirrored, because black borders would shift the features that a student learns to match.
-        margin = [size[1] // 8, size[0] // 8]
-        crop: nn.Module = v2.RandomCrop(size, padding=margin, padding_mode="reflect")
-    else:
-        crop = v2.RandomResizedCrop(size, scale=(0.5, 1.0), antialias=True)
+        return ShiftFlip(size)
+    crop = v2.RandomResizedCrop(size, scale=(0.5, 1.0), antialias=True)
     return v2.Compose([crop, v2.RandomHorizontalFlip()])
 
 
