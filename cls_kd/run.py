@@ -13,8 +13,8 @@ from cls_kd.sources import Source
 from cls_kd.task import Classification
 from cls_kd.teacher import load_teacher, pretrained
 from stagewise_kd import run as shared
+from stagewise_kd.bench import Bench
 from stagewise_kd.blocks import BlockNet
-from stagewise_kd.engine import Bench
 from stagewise_kd.errors import UserError
 from stagewise_kd.experiment import Experiment
 from stagewise_kd.images import Size

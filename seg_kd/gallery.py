@@ -100,8 +100,8 @@ def _teacher(runs: Sequence[Run], source: Source, channels: int) -> dict[str, Bl
 @torch.inference_mode()
 def _predict(net: BlockNet, data: Data, number: int) -> list[Mask]:
     found: list[Mask] = []
-    for images, _ in eval_loader(data.test, BATCH, 0):
-        logits = two_or_more(net.eval()(unit_images(images)))
+    for batch in eval_loader(data.test, BATCH, 0):
+        logits = two_or_more(net.eval()(unit_images(batch.image)))
         found += list(logits.argmax(dim=1).to(torch.uint8).numpy())
         if len(found) >= number:
             break

@@ -16,8 +16,8 @@ from seg_kd.task import Segmentation
 from seg_kd.teacher import check_decoder, load_teacher
 from seg_kd.unet import WIDTHS, unet
 from stagewise_kd import run as shared
+from stagewise_kd.bench import Bench
 from stagewise_kd.blocks import BlockNet, copy_block
-from stagewise_kd.engine import Bench
 from stagewise_kd.errors import UserError
 from stagewise_kd.experiment import Experiment
 from stagewise_kd.loaders import Data

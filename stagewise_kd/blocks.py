@@ -1,5 +1,6 @@
 """A network as an ordered list of named blocks."""
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -57,13 +58,22 @@ class BlockNet(nn.Module):
 
     def needed(self, given: Iterable[str], until: Iterable[str]) -> list[str]:
         """Names of the blocks that must run to get `until` from `given`, in running order."""
-        have, wanted = set(given), {self._resolve(name) for name in until}
+        have, wanted = set(given), {self.resolve(name) for name in until}
         needed: list[str] = []
         for name in reversed(self.names):
             if name in wanted and name not in have:
                 needed.append(name)
                 wanted |= set(self.blocks[name].reads)
         return needed[::-1]
+
+    def frontier(self, until: Iterable[str], trained: Iterable[str]) -> set[str]:
+        """What must be known to get `until`, of all that does not depend on `trained` blocks."""
+        live: set[str] = set()
+        for name in self.needed({IMAGE}, until):
+            if name in trained or live & set(self.blocks[name].reads):
+                live.add(name)
+        read = {feature for name in live for feature in self.blocks[name].reads}
+        return (read | {self.resolve(name) for name in until}) - live
 
     def features(
         self, given: dict[str, Tensor], until: set[str], cut: bool = False
@@ -83,7 +93,7 @@ class BlockNet(nn.Module):
             block = self.blocks[name]
             read = (self._read(have, key) for key in block.reads)
             have[name] = block.module(*((x.detach() for x in read) if cut else read))
-        return {name: have[self._resolve(name)] for name in until}
+        return {name: have[self.resolve(name)] for name in until}
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits of images (B, C, H, W) in [0, 1]."""
@@ -92,7 +102,12 @@ class BlockNet(nn.Module):
     def _read(self, have: dict[str, Tensor], key: str) -> Tensor:
         return (have[key] - self.mean) / self.std if key == IMAGE else have[key]
 
-    def _resolve(self, name: str) -> str:
+    def resolve(self, name: str) -> str:
+        """The name of the block that a feature's name stands for: of "logits" the last one.
+
+        Raises:
+            KeyError: there is no such block.
+        """
         if name == LOGITS:
             return self.names[-1]
         if name != IMAGE and name not in self.blocks:
@@ -107,3 +122,12 @@ def copy_block(source: BlockNet, target: BlockNet, name: str) -> None:
         RuntimeError: the shapes differ.
     """
     target.blocks[name].module.load_state_dict(source.blocks[name].module.state_dict())
+
+
+def weights_hash(module: nn.Module) -> str:
+    """A number for all weights and buffers of a module: equal weights, equal hash."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -16,7 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from stagewise_kd.errors import UserError, raise_faults
 
-PATHS = ("data.root", "data.splits", "teacher.checkpoint")
+PATHS = ("data.root", "data.splits", "data.unlabelled", "teacher.checkpoint", "cache.dir")
+DTYPES = ("bfloat16", "float16", "float32")
 
 
 def config_folder(front_end: str) -> str:
@@ -153,9 +154,21 @@ def check_values(config: dict[str, Any]) -> None:
         isinstance(sides, list) and [isinstance(n, int) and n > 0 for n in sides] == [True] * 2
     ):
         faults.append(f"data.size={size}: give one side in pixels, or [height,width]")
+    faults += _cache_faults(config["cache"])
     if not isinstance(config["lr"], int | float) or not config["lr"] > 0:
         faults.append(f"lr={config['lr']}: give a number above 0")
     raise_faults("bad settings", faults)
+
+
+def _cache_faults(cache: dict[str, Any]) -> list[str]:
+    views, budget, dtype = (cache[key] for key in ("views", "budget_gb", "dtype"))
+    checks = {
+        f"cache.views={views}: give a whole number from 1 up": isinstance(views, int) and views > 0,
+        f"cache.budget_gb={budget}: give gigabytes, 0 for no cache": budget is None
+        or (isinstance(budget, int | float) and budget >= 0),
+        f"cache.dtype={dtype}: give {' or '.join(DTYPES)}": dtype in DTYPES,
+    }
+    return [fault for fault, good in checks.items() if not good]
 
 
 def to_yaml(config: dict[str, Any]) -> str:

@@ -28,6 +28,14 @@ def barrier() -> None:
         dist.barrier()
 
 
+def from_first(value: Any) -> Any:
+    """What the first process has found, in all of them."""
+    found = [value]
+    if dist.is_initialized():
+        dist.broadcast_object_list(found, src=0)
+    return found[0]
+
+
 def device_count(trainer: dict[str, Any]) -> int:
     """How many devices the options of a Lightning trainer ask for on this machine."""
     devices = trainer.get("devices", 1)

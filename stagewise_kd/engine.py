@@ -2,77 +2,26 @@
 
 import logging
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
-from stagewise_kd.blocks import IMAGE, LOGITS, BlockNet
+from stagewise_kd.bench import Bench, Fitting, graft_score, pieces
+from stagewise_kd.blocks import BlockNet
+from stagewise_kd.cache import FeatureCache, Feeds
+from stagewise_kd.compiling import CompiledBlocks
 from stagewise_kd.distributed import barrier, rank
 from stagewise_kd.files import write_json
-from stagewise_kd.loaders import Data, eval_loader, train_loader, val_loader
+from stagewise_kd.loaders import Data, Feed, Owner, train_loader, val_loader
 from stagewise_kd.plan import Plan, Stage
 from stagewise_kd.progress import StageProgress, console
 from stagewise_kd.recorder import BEST, LAST, Recorder
 from stagewise_kd.run_folder import RunFolder, read_json
-from stagewise_kd.task import Task
-from stagewise_kd.trackers import Tracker
-from stagewise_kd.training import (
-    Optimizer,
-    Scheduler,
-    StageModule,
-    autocast,
-    fastest_precision,
-    unit_images,
-)
-
-
-@dataclass(frozen=True)
-class Fitting:
-    """How every stage is trained."""
-
-    optimizer: Optimizer
-    scheduler: Scheduler | None = None
-    batch_size: int = 64
-    seed: int = 0
-    workers: int = 0
-    graft: bool = True
-    trainer: dict[str, Any] = field(default_factory=dict)
-    tracker: Tracker | None = None
-
-    @property
-    def precision(self) -> str:
-        """Lightning's name of the precision; "auto" is what the device is fastest at."""
-        asked = str(self.trainer.get("precision", "32-true"))
-        return fastest_precision(self.device) if asked == "auto" else asked
-
-    @property
-    def device(self) -> torch.device:
-        """Where the networks run outside of Lightning, which moves the student back to the CPU."""
-        if self.trainer.get("accelerator") == "cpu":
-            return torch.device("cpu")
-        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-
-
-@dataclass(frozen=True)
-class Bench:
-    """The two networks and what they are trained and scored with."""
-
-    student: BlockNet
-    teacher: BlockNet | None
-    task: Task
-    data: Data
-    fitting: Fitting
-
-    @property
-    def device(self) -> torch.device:
-        """Where the networks run outside of Lightning."""
-        return self.fitting.device
+from stagewise_kd.training import StageModule, put_back
 
 
 def run_plan(
@@ -87,81 +36,59 @@ def run_plan(
         run: where weights and figures are kept.
 
     Returns:
-        One record a stage: name, epochs, best, seconds, images_seen, graft.
+        One record a stage: name, epochs, best, seconds, images_seen, cache, graft, and timing:
+        seconds of the parts, which stage.json alone keeps.
     """
     records: list[dict[str, Any]] = []
     grafted: dict[str, tuple[str, nn.Module]] = {}
+    cache: FeatureCache | None = None
     for index, stage in enumerate(plan):
         folder = run.stage(index, stage.name)
         record = read_json(folder / "stage.json")
         if record is None:
-            record = _train_stage(stage, adapters[stage.name], bench, run, folder, len(plan))
-        restore_best(folder / BEST, bench.student, adapters[stage.name])
+            cache = cache or _cache(bench, run)
+            feeds = cache.feeds(stage) if cache else _uncached(stage, bench.data)
+            record = _train_stage(stage, adapters[stage.name], feeds, bench, run, folder, len(plan))
+        put_back(load_file(folder / BEST), bench.student, adapters[stage.name])
         if stage.graftable and bench.teacher is not None:
-            grafted |= _pieces(stage, adapters[stage.name].to(bench.device))
+            grafted |= pieces(stage, adapters[stage.name].to(bench.device))
             if bench.fitting.graft and "graft" not in record:
                 record["graft"] = graft_score(grafted, bench)
         _finish_stage(record, run, folder, index, len(plan))
         records.append(record)
+    if cache:
+        cache.clear()
     return records
 
 
-def restore_best(path: Path, student: BlockNet, adapters: nn.ModuleDict) -> None:
-    """Load the best epoch of a stage into the student and the stage's adapters."""
-    found = load_file(path)
-    for module, prefix in ((student.model, "model."), (adapters, "adapters.")):
-        part = {k.removeprefix(prefix): v for k, v in found.items() if k.startswith(prefix)}
-        module.load_state_dict(part)
+def _cache(bench: Bench, run: RunFolder) -> FeatureCache | None:
+    fitting = bench.fitting
+    if fitting.cache is None:
+        return None
+    nets: dict[Owner, BlockNet] = {"student": bench.student}
+    if bench.teacher is not None:
+        nets["teacher"] = bench.teacher.requires_grad_(False)
+    loading = (4 * fitting.batch_size, fitting.workers)
+    return FeatureCache(
+        fitting.cache, nets, bench.data, bench.device, fitting.precision, loading, run.path
+    )
 
 
-def score(predict: Callable[[Tensor], Tensor], data: Any, bench: Bench) -> dict[str, float]:
-    """The task's metrics of `predict`: images in [0, 1] to logits, over a whole split."""
-    device = bench.device
-    metrics = bench.task.metrics().to(device)
-    loader = eval_loader(data, 4 * bench.fitting.batch_size, bench.fitting.workers)
-    with torch.inference_mode(), autocast(bench.fitting.precision, device):
-        for images, labels in loader:
-            logits = predict(unit_images(images.to(device, non_blocking=True)))
-            metrics.update(logits.float(), labels.to(device))
-    return {name: round(value.item(), 6) for name, value in metrics.compute().items()}
-
-
-def graft_score(grafted: dict[str, tuple[str, nn.Module]], bench: Bench) -> dict[str, float]:
-    """Metrics on the validation split of the student's blocks so far inside the teacher.
-
-    Args:
-        grafted: for each of the teacher's features the student's that stands for it, and the
-            adapter between them.
-        bench: networks, task, data.
-    """
-    assert bench.teacher is not None
-    student, teacher = bench.student.to(bench.device).eval(), bench.teacher.to(bench.device)
-    rest = teacher.needed(grafted, {LOGITS})
-    read = {name for block in rest for name in teacher.blocks[block].reads}
-    used = {name: piece for name, piece in grafted.items() if name in read}
-
-    def predict(images: Tensor) -> Tensor:
-        features = student.features({IMAGE: images}, {name for name, _ in used.values()})
-        given = {name: adapter(features[ours]) for name, (ours, adapter) in used.items()}
-        return teacher.features({IMAGE: images} | given, {LOGITS})[LOGITS]
-
-    return score(predict, bench.data.val, bench)
-
-
-def _pieces(stage: Stage, adapters: nn.ModuleDict) -> dict[str, tuple[str, nn.Module]]:
-    return {
-        str(term.teacher): (
-            term.student,
-            adapters[term.name].eval() if term.name in adapters else nn.Identity(),
-        )
-        for term in stage.terms
-    }
+def _uncached(stage: Stage, data: Data) -> Feeds:
+    _, samples = data.for_stage(stage.sees_labels)
+    return Feeds(Feed(samples), Feed(data.val))
 
 
 def _train_stage(
-    stage: Stage, adapters: nn.ModuleDict, bench: Bench, run: RunFolder, folder: Path, count: int
+    stage: Stage,
+    adapters: nn.ModuleDict,
+    feeds: Feeds,
+    bench: Bench,
+    run: RunFolder,
+    folder: Path,
+    count: int,
 ) -> dict[str, Any]:
-    fitting, data = bench.fitting, bench.data
+    fitting = bench.fitting
     if rank() == 0:
         folder.mkdir(parents=True, exist_ok=True)
     run.set_stage(stage.name, "running")
@@ -181,28 +108,36 @@ def _train_stage(
     trainer = _trainer(stage, fitting, recorder, f"stage {number}/{count} {stage.name}")
     last = folder / LAST
     run.drop_metrics(stage.name, _next_epoch(last))
-    images = data.train if stage.sees_labels or data.images is None else data.images
     loaders = (
-        train_loader(images, fitting.batch_size, fitting.seed, fitting.workers),
-        val_loader(data.val, 4 * fitting.batch_size, fitting.workers),
+        train_loader(feeds.train, fitting.batch_size, fitting.seed, fitting.workers, feeds.views),
+        val_loader(feeds.val, 4 * fitting.batch_size, fitting.workers),
     )
     with warnings.catch_warnings():
         _ignore_chatter()
         trainer.fit(module, *loaders, ckpt_path=str(last) if last.exists() else None)
+    if rank() == 0:
+        recorder.write_best(module)
+    barrier()
     return {
         "name": stage.name,
         "epochs": stage.epochs,
         "best": recorder.best,
-        "seconds": round(recorder.seconds, 2),
+        "seconds": round(feeds.seconds + recorder.seconds, 2),
         "images_seen": recorder.images_seen,
+        "cache": {"views": feeds.views, "bytes": feeds.size},
+        "timing": {
+            "filling_cache": round(feeds.seconds, 2),
+            "waiting_for_loader": round(recorder.waited, 2),
+        },
     }
 
 
 def _trainer(stage: Stage, fitting: Fitting, recorder: Recorder, label: str) -> lightning.Trainer:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    compiled = [CompiledBlocks()] if fitting.compile else []
     return lightning.Trainer(
         max_epochs=stage.epochs,
-        callbacks=[recorder, StageProgress(label)],
+        callbacks=[recorder, StageProgress(label), *compiled],
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -8,9 +8,9 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from stagewise_kd.bench import Bench, Fitting, score
 from stagewise_kd.blocks import BlockNet
 from stagewise_kd.cli import resolved
-from stagewise_kd.engine import Bench, Fitting, score
 from stagewise_kd.errors import UserError
 from stagewise_kd.loaders import Data
 from stagewise_kd.task import Task

@@ -1,6 +1,5 @@
 """One experiment from its parts to a finished run folder."""
 
-import hashlib
 import math
 import platform
 import time
@@ -12,10 +11,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from stagewise_kd.blocks import BlockNet
+from stagewise_kd.bench import Bench, score
+from stagewise_kd.blocks import BlockNet, weights_hash
 from stagewise_kd.cost import cost
 from stagewise_kd.distributed import barrier, rank
-from stagewise_kd.engine import Bench, run_plan, score
+from stagewise_kd.engine import run_plan
 from stagewise_kd.errors import UserError
 from stagewise_kd.files import write_json, write_tensors
 from stagewise_kd.plan import Plan, check_plan
@@ -53,7 +53,8 @@ def run_experiment(experiment: Experiment, run: RunFolder) -> dict[str, Any]:
         "teacher_hash": weights_hash(bench.teacher.model) if bench.teacher else None,
     }
     run.start(experiment.config, facts, bench.data.splits)
-    stages = run_plan(experiment.plan, adapters, bench, run)
+    records = run_plan(experiment.plan, adapters, bench, run)
+    stages = [{k: v for k, v in record.items() if k != "timing"} for record in records]
     result = {**experiment.facts, **_figures(bench), "stages": stages, **_totals(stages)}
     if rank() == 0:
         files = {"network.json": experiment.network, **experiment.files}
@@ -88,15 +89,6 @@ def load_student(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         if network is not None:
             return load_file(folder / "model.safetensors"), network
     raise UserError(f"{path}: holds no finished student; give the folder of a finished run")
-
-
-def weights_hash(model: nn.Module) -> str:
-    """A number for all weights and buffers of a model: equal weights, equal hash."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def _figures(bench: Bench) -> dict[str, Any]:

@@ -63,6 +63,12 @@ class Stage:
     cut: bool = False
 
     @property
+    def reads(self) -> tuple[set[str], set[str]]:
+        """The features of the student and of the teacher that the terms are made of."""
+        ours = {term.student for term in self.terms}
+        return ours, {term.teacher for term in self.terms if term.teacher is not None}
+
+    @property
     def sees_labels(self) -> bool:
         """Whether any term needs labels."""
         return any(term.teacher is None for term in self.terms)

@@ -6,6 +6,7 @@ from typing import Any
 
 import lightning
 from lightning.pytorch.callbacks import Checkpoint
+from torch import Tensor
 
 from stagewise_kd.errors import UserError
 from stagewise_kd.files import write_tensors, write_whole
@@ -15,12 +16,13 @@ from stagewise_kd.training import StageModule
 
 BEST = "best.safetensors"
 LAST = "last.ckpt"
+KEPT = ("best", "seconds", "waited", "images_seen", "_best_tensors")
 
 
 class Recorder(Checkpoint):
-    """After each epoch writes metrics.csv, then best.safetensors, then last.ckpt.
+    """After each epoch writes metrics.csv, then last.ckpt, which holds the best epoch so far too.
 
-    A run that is killed between any two of them repeats the epoch and writes the same again.
+    A run that is killed between the two repeats the epoch and writes the same again.
     """
 
     def __init__(self, run: RunFolder, folder: Path, tracker: Tracker | None = None) -> None:
@@ -29,22 +31,35 @@ class Recorder(Checkpoint):
         self.tracker = tracker
         self.best: dict[str, Any] = {}
         self.seconds = 0.0
+        self.waited = 0.0
         self.images_seen = 0
-        self._since = 0.0
+        self._best_tensors: dict[str, Tensor] = {}
+        self._since = self._idle_since = 0.0
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs."""
-        return {"best": self.best, "seconds": self.seconds, "images_seen": self.images_seen}
+        return {name: getattr(self, name) for name in KEPT}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over what the interrupted run had."""
-        self.best = state_dict["best"]
-        self.seconds = state_dict["seconds"]
-        self.images_seen = state_dict["images_seen"]
+        for name in KEPT:
+            setattr(self, name, state_dict[name])
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Start the clock."""
         self._since = time.perf_counter()
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        """The loader is about to be asked for the first batch."""
+        self._idle_since = time.perf_counter()
+
+    def on_train_batch_start(self, *args: Any) -> None:
+        """Count how long the loader took."""
+        self.waited += time.perf_counter() - self._idle_since
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        """The loader is about to be asked for the next batch."""
+        self._idle_since = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Record the epoch."""
@@ -62,8 +77,7 @@ class Recorder(Checkpoint):
             self.tracker.log(stage.name, epoch, trainer.global_step, figures)
         if stage.monitor.better(value, self.best.get("value")):
             self.best = {"epoch": epoch, "monitor": stage.monitor.name, "value": value}
-            if trainer.is_global_zero:
-                write_tensors(self.folder / BEST, stage_tensors(pl_module))
+            self._best_tensors = pl_module.trained_tensors()
         if trainer.is_global_zero:
             write_whole(self.folder / LAST, trainer.save_checkpoint)
         else:  # writes nothing, but has to take part
@@ -77,10 +91,7 @@ class Recorder(Checkpoint):
         images = min(int(trainer.num_training_batches) * loader.batch_size, len(loader.sampler))
         self.images_seen += images * trainer.world_size
 
-
-def stage_tensors(module: StageModule) -> dict[str, Any]:
-    """The student's weights and the stage's adapters, under "model." and "adapters."."""
-    return {
-        **{f"model.{k}": v for k, v in module.student.model.state_dict().items()},
-        **{f"adapters.{k}": v for k, v in module.adapters.state_dict().items()},
-    }
+    def write_best(self, module: StageModule) -> None:
+        """Write the whole student as of the stage's best epoch, and the stage's adapters."""
+        model = {f"model.{k}": v for k, v in module.student.model.state_dict().items()}
+        write_tensors(self.folder / BEST, model | self._best_tensors)

@@ -11,10 +11,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from stagewise_kd.bench import Fitting
+from stagewise_kd.cache_plan import Caching
 from stagewise_kd.cli import check_values, resolved, run_path, to_yaml
 from stagewise_kd.comparison.report import print_result
 from stagewise_kd.distributed import processes, rank
-from stagewise_kd.engine import Fitting
 from stagewise_kd.experiment import Experiment, run_experiment
 from stagewise_kd.progress import console
 from stagewise_kd.run_folder import open_run
@@ -117,6 +118,7 @@ def teacher_config(config: Config, changes: Config) -> Config:
         "method": {"_target_": "stagewise_kd.methods.no_teacher", "_partial_": True},
         "schedule": "sequential",
         "graft": True,
+        "cache": None,
         "epochs": teacher["epochs"],
         "seed": teacher["seed"],
         **changes,
@@ -134,6 +136,7 @@ def fitting(config: Config, facts: dict[str, Any], out: Path) -> Fitting:
     Raises:
         UserError: the tracker is not installed.
     """
+    cache = config["cache"]
     tracker = instantiate(config["tracker"]) if "tracker" in config else no_tracker
     return Fitting(
         optimizer=instantiate(config["optimizer"]),
@@ -144,6 +147,8 @@ def fitting(config: Config, facts: dict[str, Any], out: Path) -> Fitting:
         graft=config["graft"],
         trainer=config["trainer"],
         tracker=tracker(out, untracked(config), facts),
+        compile=config["compile"],
+        cache=Caching(**cache) if cache and cache["budget_gb"] != 0 else None,
     )
 
 

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from stagewise_kd.blocks import IMAGE, LOGITS, BlockNet
+from stagewise_kd.loaders import Batch
 from stagewise_kd.plan import Stage
 from stagewise_kd.task import Task
 
 Optimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 Scheduler = Callable[..., torch.optim.lr_scheduler.LRScheduler]
-Batch = tuple[dict[str, Tensor], Tensor]
 
 
 def unit_images(images: Tensor) -> Tensor:
@@ -60,8 +60,10 @@ class StageModule(lightning.LightningModule):
         self._seed = seed
         # In a tuple, so that the teacher is no submodule: never trained, wrapped or saved with us.
         self._teacher = (teacher,) if teacher is not None else ()
-        self._until = {term.student for term in stage.terms}
-        self._targets = {term.teacher for term in stage.terms if term.teacher is not None}
+        self._until, self._targets = stage.reads
+        self._sums: dict[str, dict[str, Tensor]] = {"train": {}, "val": {}}
+        self._trained_names = _names(student.model, self.trained)
+        self.strict_loading = False  # a checkpoint holds what the stage trains, no more
         student.requires_grad_(False)
         for module in self.trained:
             module.requires_grad_(True)
@@ -89,23 +91,21 @@ class StageModule(lightning.LightningModule):
         torch.manual_seed(self._seed + self.current_epoch)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
-        """Turn uint8 images into what a step starts from."""
-        images, labels = batch
-        return {IMAGE: unit_images(images)}, labels
+        """Give both networks the image and, in the precision of the run, the cached features."""
+        return ready(batch, "mixed" in str(self.trainer.precision))
 
     def losses(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Weighted terms by name, and the student's features that they are made of."""
-        given, labels = batch
         targets: dict[str, Tensor] = {}
         for teacher in self._teacher:
             with torch.no_grad():
-                targets = teacher.features(given, self._targets)
-        features = self.student.features(given, self._until, self.stage.cut)
+                targets = teacher.features(batch.teacher, self._targets)
+        features = self.student.features(batch.student, self._until, self.stage.cut)
         return {
             term.name: term.weight
             * term.loss(
                 self.adapt(term.name, features[term.student]),
-                labels if term.teacher is None else targets[term.teacher],
+                batch.labels if term.teacher is None else targets[term.teacher],
             )
             for term in self.stage.terms
         }, features
@@ -116,23 +116,40 @@ class StageModule(lightning.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Sum of the terms."""
-        terms, _ = self.losses(batch)
-        loss = torch.stack(list(terms.values())).sum()
-        self._log("train", {**terms, "loss": loss}, batch)
-        return loss
+        return self._add("train", self.losses(batch)[0], batch)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Log the terms, and score the logits where the stage makes any."""
+        """Count the terms, and score the logits where the stage makes any."""
         terms, features = self.losses(batch)
-        self._log("val", {**terms, "loss": torch.stack(list(terms.values())).sum()}, batch)
+        self._add("val", terms, batch)
         if self.metrics is not None:
-            self.metrics.update(features[LOGITS].float(), batch[1])
+            self.metrics.update(features[LOGITS].float(), batch.labels)
+
+    def on_train_epoch_end(self) -> None:
+        """Log the means of the epoch."""
+        self._log_means("train")
 
     def on_validation_epoch_end(self) -> None:
-        """Log the task's metrics of the whole split."""
+        """Log the means and the task's metrics of the whole split."""
+        self._log_means("val")
         if self.metrics is not None:
             self.log_dict({f"val/{name}": value for name, value in self.metrics.compute().items()})
             self.metrics.reset()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what the stage trains; the rest lies in the best epoch of the stage before."""
+        kept = {f"student.model.{name}" for name in self._trained_names}
+        state = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {
+            key: value for key, value in state.items() if key in kept or key.startswith("adapters.")
+        }
+
+    def trained_tensors(self) -> dict[str, Tensor]:
+        """Copies of what the stage trains, under "model." and "adapters."."""
+        model = self.student.model.state_dict()
+        found = {f"model.{name}": model[name] for name in self._trained_names}
+        found |= {f"adapters.{name}": value for name, value in self.adapters.state_dict().items()}
+        return {name: value.detach().to("cpu", copy=True) for name, value in found.items()}
 
     def configure_optimizers(self) -> Any:
         """Optimizer and schedule over what the stage trains, adapters included."""
@@ -148,14 +165,56 @@ class StageModule(lightning.LightningModule):
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
 
-    def _log(self, split: str, values: dict[str, Tensor], batch: Batch) -> None:
-        self.log_dict(
-            {f"{split}/{name}": value for name, value in values.items()},
-            on_step=False,
-            on_epoch=True,
-            sync_dist=True,
-            batch_size=len(batch[1]),
-        )
+    def _add(self, split: str, terms: dict[str, Tensor], batch: Batch) -> Tensor:
+        """Add a batch to the sums of its split, on the device; gives the sum of the terms."""
+        loss = torch.stack(list(terms.values())).sum()
+        sums, count = self._sums[split], len(batch.labels)
+        for name, value in {**terms, "loss": loss}.items():
+            sums[name] = sums.get(name, 0) + value.detach() * count
+        sums["count"] = sums.get("count", 0) + torch.ones_like(loss.detach()) * count
+        return loss
+
+    def _log_means(self, split: str) -> None:
+        sums, self._sums[split] = self._sums[split], {}
+        totals = self.trainer.strategy.reduce(torch.stack(list(sums.values())), reduce_op="sum")
+        means = dict(zip(sums, totals / totals[-1], strict=True))
+        del means["count"]
+        self.log_dict({f"{split}/{name}": value for name, value in means.items()})
+
+
+def put_back(
+    tensors: dict[str, Tensor], student: BlockNet, adapters: nn.ModuleDict, strict: bool = True
+) -> None:
+    """Load what lies under "model." into the student and under "adapters." into the adapters.
+
+    Raises:
+        RuntimeError: tensors are missing, unless not `strict`, or do not fit.
+    """
+    for module, prefix in ((student.model, "model."), (adapters, "adapters.")):
+        part = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        module.load_state_dict(part, strict=strict)
+
+
+def ready(batch: Batch, mixed: bool) -> Batch:
+    """A batch whose features include the image in [0, 1], all of them as the blocks take them.
+
+    Args:
+        batch: from a `Feed`, on the device.
+        mixed: the networks run under autocast, and take features of any float type.
+    """
+    student, teacher = (
+        known if mixed else {name: feature.float() for name, feature in known.items()}
+        for known in (batch.student, batch.teacher)
+    )
+    image = {} if batch.image is None else {IMAGE: unit_images(batch.image)}
+    return batch._replace(student=image | student, teacher=image | teacher)
+
+
+def _names(model: nn.Module, parts: Iterable[nn.Module]) -> list[str]:
+    """Names in a model's state dict of what its submodules hold."""
+    held = {id(t) for part in parts for t in (*part.parameters(), *part.buffers())}
+    named = (*model.named_parameters(), *model.named_buffers())
+    return [name for name, tensor in named if id(tensor) in held]
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:

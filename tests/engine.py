@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from cls_kd.task import Classification
+from stagewise_kd.bench import Bench, Fitting
+from stagewise_kd.cache_plan import Caching
 from stagewise_kd.distributed import processes
-from stagewise_kd.engine import Bench, Fitting
 from stagewise_kd.experiment import Experiment, run_experiment
 from stagewise_kd.loaders import Data
 from stagewise_kd.methods import stagewise
@@ -43,7 +44,9 @@ def experiment(bench: Bench, epochs: int = 3, **options: Any) -> Experiment:
 def run_tiny(out: Path, trainer: dict[str, Any] | None = None) -> dict[str, Any]:
     trainer = trainer or {"accelerator": "cpu", "devices": 1}
     with processes(["-m", "tests.engine", *sys.argv[1:]], trainer), open_run(out) as run:
-        return run_experiment(experiment(make_bench(6, trainer=trainer), finetune_epochs=2), run)
+        views = int(os.environ.get("TEST_CACHE_VIEWS", 0))
+        bench = make_bench(6, trainer=trainer, cache=Caching(views) if views else None)
+        return run_experiment(experiment(bench, finetune_epochs=2), run)
 
 
 if __name__ == "__main__":

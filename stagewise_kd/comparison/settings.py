@@ -4,8 +4,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-ANYHOW = {"seed", "out", "workers", "graft", "cache", "tracker", "wandb"}  # same student with any
-PLACES = {"root", "checkpoint", "store", "accelerator"}
+ANYHOW = {"seed", "out", "workers", "graft", "compile", "tracker", "wandb"}  # same student with any
+PLACES = {"root", "checkpoint", "store", "accelerator", "dir", "in_memory"}
 FACTS = {"data.name", "data.fraction", "method", "student.name", "decoder.name", "eval.protocol"}
 
 Settings = dict[str, Any]

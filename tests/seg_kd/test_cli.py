@@ -90,6 +90,19 @@ def test_encoder_stays_bit_identical_while_the_decoder_trains(finished):
     assert any(not before[key].equal(after[key]) for key in before if ".decoder." in key)
 
 
+def test_cached_and_uncached_are_the_same_run(command, here):
+    """Skips, masks of a view, and images whose masks are not used come from the cache as well."""
+    exact = ["epochs=2", "data.label_fraction=0.5", "trainer.precision=32-true"]
+    cache = {"cached": ["cache.dtype=float32", "cache.views=2"], "uncached": ["cache.budget_gb=0"]}
+    for name, options in cache.items():
+        assert cli(*command, *exact, *options, f"out={name}") == 0
+    stages = [read(here / name / "result.json")["stages"] for name in cache]
+    assert [all(stage["cache"]["bytes"] for stage in own) for own in stages] == [True, False]
+    students = [load_file(here / name / "student" / "model.safetensors") for name in cache]
+    for key, value in students[0].items():
+        torch.testing.assert_close(value, students[1][key], rtol=1e-3, atol=1e-4)
+
+
 def test_student_opens_with_smp_and_with_ours(finished):
     image = torch.rand(1, 3, 64, 32)
     with torch.no_grad():

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from stagewise_kd.errors import UserError
 from stagewise_kd.experiment import run_experiment
-from stagewise_kd.loaders import train_loader, val_loader
+from stagewise_kd.loaders import Batch, train_loader, val_loader
 from stagewise_kd.losses import mse
 from stagewise_kd.plan import LOSS, Stage, Term, check_plan
 from stagewise_kd.run_folder import open_run
@@ -55,6 +55,11 @@ def fit_stage(bench, stage: Stage, epochs: int = 2) -> StageModule:
     return module
 
 
+def given(**features: torch.Tensor) -> Batch:
+    """A batch of two whose features both networks know."""
+    return Batch(None, features, features, torch.zeros(2))
+
+
 def match(name: str, weight: float = 1.0) -> Stage:
     return Stage(name, (name,), (Term(name, mse, name, name, weight),), 2, LOSS)
 
@@ -85,7 +90,7 @@ class TestStageModule:
                 block.module.register_forward_hook(lambda *_, name=name: ran.append(name))
         module = fit_stage(bench, match("a"))
         ran.clear()
-        module.losses(({"image": torch.rand(2, *SHAPE)}, torch.zeros(2)))
+        module.losses(given(image=torch.rand(2, *SHAPE)))
         assert ran == ["a", "a"]
 
     def test_starts_from_given_features(self):
@@ -94,7 +99,7 @@ class TestStageModule:
         image = torch.rand(2, *SHAPE)
         features = bench.teacher.features({"image": image}, {"a"})
         bench.student.blocks["a"].module.register_forward_hook(lambda *_: pytest.fail("a was run"))
-        module.losses((features, torch.zeros(2)))
+        module.losses(given(**features))
 
     def test_with_cut_every_block_learns_from_its_own_term_alone(self):
         def gradients(terms: tuple[str, ...], cut: bool) -> torch.Tensor:
@@ -102,8 +107,8 @@ class TestStageModule:
             parts = tuple(Term(name, mse, name, name) for name in terms)
             module = fit_stage(bench, Stage("s", terms, parts, 1, LOSS, cut), epochs=1).eval()
             bench.student.load_state_dict(make_bench().student.state_dict())
-            given = {"image": torch.rand(2, *SHAPE, generator=torch.Generator().manual_seed(0))}
-            losses, _ = module.losses((given, torch.zeros(2)))
+            image = torch.rand(2, *SHAPE, generator=torch.Generator().manual_seed(0))
+            losses, _ = module.losses(given(image=image))
             module.zero_grad()
             sum(losses.values()).backward()
             return bench.student.blocks["a"].module[0].weight.grad.clone()
@@ -116,7 +121,7 @@ class TestStageModule:
         bench = make_bench()
         module = fit_stage(bench, match("a", weight=0.25)).eval()
         image = torch.rand(2, *SHAPE)
-        terms, _ = module.losses(({"image": image}, torch.zeros(2)))
+        terms, _ = module.losses(given(image=image))
         with torch.no_grad():
             ours = bench.student.features({"image": image}, {"a"})["a"]
             theirs = bench.teacher.features({"image": image}, {"a"})["a"]
@@ -227,7 +232,7 @@ def test_graft_score_of_a_perfect_copy_is_the_teachers(tmp_path):
     bench = make_bench_of(bench, optimizer=frozen, scheduler=None)
     with open_run(tmp_path / "run") as run:
         result = run_experiment(experiment(bench, epochs=1), run)
-    from stagewise_kd.engine import score
+    from stagewise_kd.bench import score
 
     expected = score(bench.teacher, bench.data.val, bench)
     assert [stage["graft"] for stage in result["stages"][:2]] == [expected, expected]
@@ -283,3 +288,22 @@ def test_label_free_stages_see_the_unlabelled_images_too(tmp_path):
     with open_run(tmp_path / "run") as run:
         result = run_experiment(experiment(bench, epochs=1, finetune_epochs=1), run)
     assert [stage["images_seen"] for stage in result["stages"]] == [80, 80, 48, 48]
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_compiled_blocks_learn_the_same_or_are_done_without(tmp_path, capsys, monkeypatch, works):
+    if not works:
+        torch._dynamo.reset()
+        monkeypatch.setattr("torch._inductor.config.force_disable_caches", True)
+        monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("/nowhere/c++",))
+    for name, compile in (("plain", False), ("compiled", True)):
+        with open_run(tmp_path / name) as run:
+            run_experiment(experiment(make_bench(6, compile=compile), epochs=1), run)
+    said = capsys.readouterr().err
+    assert ("compile=true does not work here" in said) is not works
+    plain, compiled = (
+        load_file(tmp_path / name / "student" / "model.safetensors")
+        for name in ("plain", "compiled")
+    )
+    for key, value in plain.items():
+        torch.testing.assert_close(value, compiled[key], rtol=1e-4, atol=1e-5)

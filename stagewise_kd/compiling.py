@@ -1,0 +1,57 @@
+"""Compiled blocks, where the machine can compile."""
+
+from typing import Any
+
+import lightning
+from lightning.pytorch.callbacks import Callback
+
+from stagewise_kd.distributed import rank
+from stagewise_kd.progress import console
+from stagewise_kd.training import StageModule, put_back
+
+
+class CompiledBlocks(Callback):
+    """Compiles the blocks that a stage trains, on a GPU into CUDA graphs, until the stage ends.
+
+    One forward and backward pass on the first batch, whose effects are undone, tells whether that
+    works. Where it does not, one line says so and the blocks stay as they are.
+    """
+
+    def __init__(self) -> None:
+        self._tried = False
+
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, pl_module: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Compile before the first step."""
+        if self._tried:
+            return
+        self._tried = True
+        before = pl_module.trained_tensors()
+        on_gpu = pl_module.device.type == "cuda"
+        for block in pl_module.trained:
+            block.compile(mode="reduce-overhead" if on_gpu else "default")
+        try:
+            with trainer.precision_plugin.forward_context():
+                terms, _ = pl_module.losses(batch)
+            sum(terms.values()).backward()
+        except Exception as error:  # compilers and the tools they call raise many kinds
+            _plain(pl_module)
+            if rank() == 0:
+                console.print(
+                    f"{pl_module.stage.name}: compile=true does not work here "
+                    f"({type(error).__name__}); going on without",
+                    soft_wrap=True,
+                )
+        finally:
+            put_back(before, pl_module.student, pl_module.adapters, strict=False)
+            pl_module.zero_grad()
+
+    def on_fit_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Leave the network as it was."""
+        _plain(pl_module)
+
+
+def _plain(module: StageModule) -> None:
+    for block in module.trained:
+        block._compiled_call_impl = None
