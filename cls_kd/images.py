@@ -16,7 +16,7 @@ from stagewise_kd.images import (
     Images,
     Size,
     find_images,
-    fits_in_memory,
+    keeps,
     raise_first,
     read_all,
 )
@@ -41,14 +41,19 @@ def decode(path: Path, size: Size, margin: float = 1.0) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
-def load_images(paths: Sequence[Path], size: Size) -> Images:
-    """Decode all images once, which finds the damaged ones; keep them in memory where they fit.
+def load_images(paths: Sequence[Path], size: Size, in_memory: bool | None = None) -> Images:
+    """Decode all images once, which finds the damaged ones.
+
+    Args:
+        paths: the files.
+        size: height and width that they are used at.
+        in_memory: hold them decoded; None where they fit.
 
     Raises:
         UserError: names the files that cannot be read.
     """
     margin = MARGIN if max(size) > SMALL else 1.0
-    keep = fits_in_memory(3 * len(paths) * size[0] * size[1] * margin**2)
+    keep = keeps(in_memory, 3 * len(paths) * size[0] * size[1] * margin**2)
     files = FileImages(paths, partial(decode, size=size, margin=margin))
     images, faults = read_all(files, keep, threads=max(size) > SMALL)
     raise_first(f"{len(faults)} images cannot be read; replace or delete them", faults)

@@ -52,11 +52,11 @@ def _drawn(split: str, count: int, size: int, seed: int) -> Part:
     return Part(names, torch.from_numpy(images).permute(0, 3, 1, 2), labels.tolist())
 
 
-def cifar10(root: str | None, size: Size) -> Source:
+def cifar10(root: str | None, size: Size, in_memory: bool | None = None) -> Source:
     """CIFAR-10: torchvision's original files, or a copy as an image folder."""
     path = existing_root(root, "cifar10", ["train", CIFAR10.base_folder])
     if not (path / CIFAR10.base_folder).is_dir():
-        return folder(str(path), size)
+        return folder(str(path), size, in_memory=in_memory)
     if size != (32, 32):
         raise UserError(f"data.size={list(size)}: CIFAR-10's original files are 32×32")
     parts = {}
@@ -79,6 +79,7 @@ def folder(
     size: Size,
     class_names: dict[str, str] | None = None,
     name: str = "folder",
+    in_memory: bool | None = None,
 ) -> Source:
     """An image folder: train/<class>/… and test/ or val/, or both.
 
@@ -89,19 +90,24 @@ def folder(
         size: height and width the images are used at.
         class_names: names to show for class folders, where those are codes.
         name: of the data set, for messages and for `root/<name>/train`.
+        in_memory: hold the decoded images in memory; None where they fit.
     """
     path = existing_root(root, name, ["train"])
     splits = part_folders(path, root)
     found = find_classes(path, splits)
     classes = sorted(found["train"])
-    parts = _decoded(path, found, classes, size)
+    parts = _decoded(path, found, classes, size, in_memory)
     test = parts.pop("test", None) or parts.pop("val")
     shown = [(class_names or {}).get(code, code) for code in classes]
     return Source(shown, parts["train"], test, parts.get("val"))
 
 
 def _decoded(
-    root: Path, found: dict[str, dict[str, list[Path]]], classes: list[str], size: Size
+    root: Path,
+    found: dict[str, dict[str, list[Path]]],
+    classes: list[str],
+    size: Size,
+    in_memory: bool | None,
 ) -> dict[str, Part]:
     """The parts of an image folder, all files checked together."""
     rows = [
@@ -111,7 +117,7 @@ def _decoded(
         for path in members[name]
     ]
     names = [path.relative_to(root).as_posix() for _, path, _ in rows]
-    images = load_images([path for _, path, _ in rows], size)
+    images = load_images([path for _, path, _ in rows], size, in_memory)
     whole = Part(names, images, [label for _, _, label in rows])
     return {
         split: whole.take([name for name, row in zip(names, rows, strict=True) if row[0] == split])

@@ -17,7 +17,7 @@ from stagewise_kd.images import (
     Size,
     Subset,
     find_images,
-    fits_in_memory,
+    keeps,
     places,
     raise_first,
     read_all,
@@ -46,6 +46,7 @@ def load_pairs(
     legend: Legend,
     size: Size | None,
     channels: int = 3,
+    in_memory: bool | None = None,
 ) -> dict[str, Part]:
     """The splits of a data set, every file checked.
 
@@ -55,6 +56,7 @@ def load_pairs(
         legend: what the values in masks mean.
         size: height and width the images are used at; None where all are of one size.
         channels: of the images: 1, 3 or 4.
+        in_memory: hold them decoded; None where they fit.
 
     Raises:
         UserError: lists what is wrong with the files of all splits.
@@ -71,7 +73,7 @@ def load_pairs(
     faults += _shape_faults(paths, masks, sizes)
     size = size or _common(paths, sizes, faults)
     pixels = size[0] * size[1] if size else None
-    keep = pixels is not None and fits_in_memory(len(rows) * pixels * (channels + 1))
+    keep = pixels is not None and keeps(in_memory, len(rows) * pixels * (channels + 1))
     decoded = []
     for files in (
         FileImages(paths, partial(read_image, size=size, channels=channels)),
@@ -170,7 +172,7 @@ def load_unlabelled(root: str, size: Size, channels: int) -> tuple[list[str], Im
         raise UserError(f"data.unlabelled={root}: holds no images")
     files = FileImages(paths, partial(read_image, size=size, channels=channels))
     pixels = size[0] * size[1]
-    keep = fits_in_memory(len(paths) * pixels * channels)
+    keep = keeps(None, len(paths) * pixels * channels)
     images, faults = read_all(files, keep, threads=pixels > SMALL)
     raise_first(f"data.unlabelled={root}: {len(faults)} images cannot be read", faults)
     return [f"unlabelled/{found.relative_to(path).as_posix()}" for found in paths], images

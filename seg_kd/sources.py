@@ -55,19 +55,20 @@ def _drawn(split: str, count: int, size: int, seed: int) -> Part:
     return Part(names, torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(masks))
 
 
-def camvid(root: str | None, size: Sequence[int] | None) -> Source:
+def camvid(root: str | None, size: Sequence[int] | None, in_memory: bool | None = None) -> Source:
     """CamVid as split by SegNet: train/, val/, test/, and the masks in trainannot/ and so on.
 
     Args:
         root: the folder that holds them, or CamVid/ with them.
         size: height and width the images are used at; None for that of the files.
+        in_memory: hold them decoded; None where they fit.
 
     Raises:
         UserError: a folder is missing, or lists what is wrong with the files.
     """
     path = existing_root(root, "camvid", ["train"])
     folders = {split: (split, f"{split}annot") for split in SPLITS}
-    return _source(path, folders, CAMVID, size, 3)
+    return _source(path, folders, CAMVID, size, 3, in_memory)
 
 
 def folder(
@@ -75,6 +76,7 @@ def folder(
     size: Sequence[int] | None,
     classes: str | None = None,
     channels: int = 3,
+    in_memory: bool | None = None,
 ) -> Source:
     """A user's own: {train,val,test}/images/ and {train,val,test}/masks/, and classes.yaml.
 
@@ -86,6 +88,7 @@ def folder(
         size: height and width the images are used at; None where all are of one size.
         classes: the file that `read_legend` reads; None for classes.yaml in root.
         channels: of the images: 1 grey, 3 RGB, 4 RGBA.
+        in_memory: hold them decoded; None where they fit.
 
     Raises:
         UserError: a folder is missing, or lists what is wrong with the files.
@@ -93,7 +96,7 @@ def folder(
     path = existing_root(root, "folder", ["train"])
     folders = {split: (f"{split}/images", f"{split}/masks") for split in part_folders(path, root)}
     legend = read_legend(Path(classes) if classes else path / "classes.yaml")
-    return _source(path, folders, legend, size, channels)
+    return _source(path, folders, legend, size, channels, in_memory)
 
 
 def _source(
@@ -102,12 +105,13 @@ def _source(
     legend: Legend,
     size: Sequence[int] | None,
     channels: int,
+    in_memory: bool | None,
 ) -> Source:
     if missing := [
         name for pair in folders.values() for name in pair if not (root / name).is_dir()
     ]:
         raise UserError(f"{root}: no folder {', '.join(missing)} in it")
     wanted = (size[0], size[1]) if size is not None else None
-    parts = load_pairs(root, folders, legend, wanted, channels)
+    parts = load_pairs(root, folders, legend, wanted, channels, in_memory)
     test = parts.pop("test", None) or parts.pop("val")
     return Source(list(legend.classes), legend.palette, parts["train"], test, parts.get("val"))

@@ -101,8 +101,15 @@ def raise_first(subject: str, faults: Sequence[str]) -> None:
     raise_faults(subject, [*faults[:SHOWN], *rest])
 
 
-def fits_in_memory(size: float) -> bool:
-    """Whether so many bytes are a small part of the machine's memory."""
+def keeps(in_memory: bool | None, size: float) -> bool:
+    """Whether decoded images of so many bytes are held in memory.
+
+    Args:
+        in_memory: as the config says; None where they are a small part of the machine's memory.
+        size: bytes.
+    """
+    if in_memory is not None:
+        return in_memory
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return size < IN_MEMORY_SHARE * memory
 
