@@ -38,4 +38,4 @@ lint: $(READY)
 	$(BIN)/lint-imports
 
 bench: $(READY)
-	$(BIN)/python -m benchmarks.steps
+	$(BIN)/python -m benchmarks.results

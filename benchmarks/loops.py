@@ -1,0 +1,194 @@
+"""The variants: the published loop, the engine with and without cache, and the limit."""
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from benchmarks.meter import Meter, Spent, synchronize
+from benchmarks.problem import Problem
+from stagewise_kd.bench import Fitting
+from stagewise_kd.blocks import IMAGE, LOGITS, BlockNet
+from stagewise_kd.cache_plan import Caching
+from stagewise_kd.engine import run_plan
+from stagewise_kd.plan import Stage, check_plan
+from stagewise_kd.progress import console
+from stagewise_kd.run_folder import RunFolder
+from stagewise_kd.training import autocast, unit_images
+
+MEASURED_EPOCHS = 2  # of every stage without cache: one with its set-up, one without
+MIN_STEPS = 30
+
+
+def published(problem: Problem, precision: str) -> dict[str, Spent]:
+    """The loop of the paper: whole student and whole teacher at every step, one MSE, Adam.
+
+    Kulkarni et al., "Data Efficient Stagewise Knowledge Distillation", arXiv 1911.06786.
+    """
+    device = problem.bench.device
+    meter = Meter(device)
+    student, teacher = problem.networks()
+    meter.start()
+    for stage in problem.plan:
+        student.eval().requires_grad_(False)
+        for block in student.modules_of(stage.trains):
+            block.train().requires_grad_(True)
+        optimizer = torch.optim.Adam([p for p in student.parameters() if p.requires_grad], lr=1e-4)
+        for images, labels in plain_loader(problem):
+            with autocast(precision, device):
+                loss = whole_loss(stage, student, teacher, images.to(device), labels.to(device))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        validate(problem, stage, student, teacher, precision)
+        meter.lap(stage.name)
+    return meter.spent(problem.epochs)
+
+
+def whole_loss(
+    stage: Stage, student: BlockNet, teacher: BlockNet, images: Tensor, labels: Tensor
+) -> Tensor:
+    """The loss of a stage, with all of both networks run; without the teacher on labels."""
+    (term,) = stage.terms
+    ours = student.features({IMAGE: images}, {term.student, LOGITS})[term.student]
+    if term.teacher is None:
+        return term.loss(ours, labels)
+    with torch.no_grad():
+        target = teacher.features({IMAGE: images}, {term.teacher, LOGITS})[term.teacher]
+    return term.loss(ours, target)
+
+
+def plain_loader(problem: Problem) -> DataLoader[Any]:
+    """Shuffled batches of images that are transformed one by one."""
+    fitting = problem.bench.fitting
+    cuda = fitting.device.type == "cuda"
+    workers = fitting.workers
+    return DataLoader(
+        problem.plain, problem.batch, True, num_workers=workers, pin_memory=cuda, drop_last=True
+    )
+
+
+@torch.no_grad()
+def validate(
+    problem: Problem, stage: Stage, student: BlockNet, teacher: BlockNet, precision: str
+) -> float:
+    """Mean loss of a stage on the val split."""
+    student.eval()
+    bench, device = problem.bench, problem.bench.device
+    losses = []
+    workers = bench.fitting.workers
+    for images, labels in DataLoader(bench.data.val, 4 * problem.batch, num_workers=workers):
+        with autocast(precision, device):
+            batch = unit_images(images.to(device)), labels.to(device)
+            losses.append(whole_loss(stage, student, teacher, *batch))
+    return torch.stack(losses).mean().item()
+
+
+def engine(problem: Problem, cached: bool) -> dict[str, Spent]:
+    """The engine; without cache it runs two epochs of every stage, which stand for all."""
+    epochs = problem.epochs if cached else min(problem.epochs, MEASURED_EPOCHS)
+    plan = tuple(replace(stage, epochs=epochs) for stage in problem.plan)
+    console.quiet = True
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunFolder(Path(folder))
+        run.start("", {}, problem.bench.data.splits)
+        meter = Meter(problem.bench.device)
+        student, teacher = problem.networks()
+        fitted = fitting(problem, meter, cached)
+        bench = replace(problem.bench, student=student, teacher=teacher, fitting=fitted)
+        adapters = check_plan(plan, student, teacher, bench.data.shape)
+        meter.start()
+        records = run_plan(plan, adapters, bench, run)
+        meter.end(plan[-1].name)
+    spent = meter.spent(problem.epochs)
+    caches = {record["name"]: record["cache"]["bytes"] for record in records}
+    return {name: replace(one, cache=caches[name]) for name, one in spent.items()}
+
+
+def fitting(problem: Problem, meter: Meter, cached: bool) -> Fitting:
+    """The default recipe with or without a feature cache."""
+    cache = Caching(views=problem.views) if cached else None
+    return replace(problem.bench.fitting, tracker=meter, cache=cache)
+
+
+def limit(problem: Problem) -> dict[str, Spent]:
+    """Bare steps of each stage's own blocks on one batch in memory, and bare inference passes.
+
+    The passes are those that fill a cache: each block of the teacher that is matched, and each of
+    the student that a later stage reads, once a view.
+    """
+    device = problem.bench.device
+    meter = Meter(device)
+    student, teacher = problem.networks()
+    images, labels = next(iter(plain_loader(problem)))
+    labels = labels.to(device)
+    ours = theirs = {IMAGE: images.to(device, memory_format=torch.channels_last)}
+    spent = {}
+    for stage in problem.plan:
+        fill = partial(next_features, problem, stage, (student, ours), (teacher, theirs))
+        inputs, theirs = fill()
+        ours = ours | inputs  # a decoder reads those of earlier stages too
+        (target,) = theirs.values() or (labels,)
+        step = isolated_step(problem, stage, student, ours, target)
+        per_epoch = [problem.steps * seconds_of(run, problem) for run in (fill, step)]
+        seconds = problem.views * per_epoch[0] + problem.epochs * per_epoch[1]
+        spent[stage.name] = Spent(seconds, meter.growth())
+    return spent
+
+
+@torch.no_grad()
+def next_features(
+    problem: Problem,
+    stage: Stage,
+    ours: tuple[BlockNet, dict[str, Tensor]],
+    theirs: tuple[BlockNet, dict[str, Tensor]],
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Inputs and targets of a stage, from networks and the inputs and targets before it."""
+    (student, given), (teacher, matched) = ours, theirs
+    (term,) = stage.terms
+    reads = {read for name in stage.trains for read in student.blocks[name].reads}
+    targets = {term.teacher} if term.teacher else set()
+    with autocast(problem.bench.fitting.precision, problem.bench.device):
+        inputs = student.features(given, reads - set(stage.trains))
+        return inputs, teacher.features(matched, targets)
+
+
+def isolated_step(
+    problem: Problem, stage: Stage, student: BlockNet, inputs: dict[str, Tensor], target: Tensor
+) -> Callable[[], None]:
+    """One step of the blocks that a stage trains, from their inputs and target in memory."""
+    (term,) = stage.terms
+    student.eval().requires_grad_(False)
+    for block in student.modules_of(stage.trains):
+        block.train().requires_grad_(True)
+    parameters = [p for p in student.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(parameters, lr=1e-4, fused=True)
+
+    def step() -> None:
+        with autocast(problem.bench.fitting.precision, problem.bench.device):
+            loss = term.loss(student.features(inputs, {term.student})[term.student], target)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def seconds_of(run: Callable[[], Any], problem: Problem) -> float:
+    """Mean seconds of a call, of as many as an epoch has steps, at least 30; three to warm up."""
+    count = max(MIN_STEPS, problem.steps)
+    for _ in range(3):
+        run()
+    synchronize(problem.bench.device)
+    start = time.perf_counter()
+    for _ in range(count):
+        run()
+    synchronize(problem.bench.device)
+    return (time.perf_counter() - start) / count

@@ -1,0 +1,193 @@
+"""What all variants train: the same networks on the same data by the same plan."""
+
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+import numpy as np
+import torch
+from hydra.utils import instantiate
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from torchvision.transforms import v2
+
+import cls_kd.run
+import cls_kd.sources
+import cls_kd.task
+import seg_kd.pairs
+import seg_kd.run
+import seg_kd.sources
+from cls_kd.transforms import SMALL, default
+from seg_kd.unet import unet
+from stagewise_kd import run as shared
+from stagewise_kd.bench import Bench
+from stagewise_kd.blocks import BlockNet
+from stagewise_kd.cli import config_folder, resolved
+from stagewise_kd.images import Images, Size
+from stagewise_kd.plan import Plan
+from stagewise_kd.resnet import resnet
+
+Config = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Networks, data and stages, each stage of one term.
+
+    Args:
+        bench: the engine's view of it, with the default recipe.
+        plan: five feature stages, then the rest on labels.
+        plain: the train images one by one, as a loop without an engine loads them: float in [0, 1]
+            (C, H, W) and label.
+        views: augmented views that a cache holds.
+    """
+
+    bench: Bench
+    plan: Plan
+    plain: Dataset[Any]
+    views: int
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of each stage."""
+        return self.plan[0].epochs
+
+    @property
+    def batch(self) -> int:
+        """Images of a step."""
+        return self.bench.fitting.batch_size
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch."""
+        return len(self.plain) // self.batch  # type: ignore[arg-type]
+
+    def networks(self) -> tuple[BlockNet, BlockNet]:
+        """Fresh copies of student and teacher, so that every run starts from the same weights."""
+        student, teacher = deepcopy((self.bench.student, self.bench.teacher))
+        device = self.bench.device
+        return student.to(device).eval(), teacher.to(device).eval().requires_grad_(False)
+
+
+class Plain(Dataset[Any]):
+    """Images and targets by number, transformed one by one."""
+
+    def __init__(
+        self, images: Images, targets: Any, transform: Callable[[Any, Any], tuple[Tensor, Any]]
+    ) -> None:
+        self._images = images
+        self._targets = targets
+        self._transform = transform
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Any]:
+        return self._transform(self._images[index], self._targets[index])
+
+
+def classification(args: Namespace) -> Problem:
+    """A ResNet from a larger one, on CIFAR-10 or random images."""
+    config = _config("cls", args)
+    torch.manual_seed(0)
+    data, source = cls_kd.run.load_data(config)
+    classes, settings = len(source.classes), config["data"]
+    student, teacher = (
+        resnet(name, classes, mean=settings["mean"], std=settings["std"])
+        for name in (args.student, args.teacher)
+    )
+    task = cls_kd.task.Classification(classes)
+    bench = Bench(student, teacher, task, data, shared.fitting(config, {}, Path()))
+    augment = one_by_one(data.shape[1:])
+
+    def transform(image: Tensor, label: int) -> tuple[Tensor, int]:
+        return augment(image).float() / 255, label
+
+    part = source.train.take(data.splits["train"])
+    plain = Plain(part.images, part.labels, transform)
+    return Problem(bench, _plan(config, bench), plain, args.views)
+
+
+def one_by_one(size: Size) -> nn.Module:
+    """The default augmentation by torchvision's own transforms, which are faster on one image."""
+    if max(size) > SMALL:
+        return default(size)
+    margin = [size[1] // 8, size[0] // 8]
+    crop = v2.RandomCrop(size, padding=margin, padding_mode="reflect")
+    return v2.Compose([crop, v2.RandomHorizontalFlip()])
+
+
+def segmentation(args: Namespace) -> Problem:
+    """A U-Net's encoder from a larger one, on CamVid or random frames."""
+    config = _config("seg", args)
+    torch.manual_seed(0)
+    data, source = seg_kd.run.load_data(config)
+    student, teacher = (unet(name, len(source.classes)) for name in (args.student, args.teacher))
+    task = seg_kd.run.make_task(config, source.classes)
+    bench = Bench(student, teacher, task, data, shared.fitting(config, {}, Path()))
+    augment = instantiate(config["augment"])(args.size)
+
+    def transform(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        pixels = np.ascontiguousarray(image.permute(1, 2, 0))
+        found = augment(image=pixels, mask=mask.numpy())
+        unit = torch.from_numpy(found["image"]).permute(2, 0, 1).float() / 255
+        return unit, torch.from_numpy(found["mask"])
+
+    part = source.train.take(data.splits["train"])
+    plain = Plain(part.images, part.masks, transform)
+    return Problem(bench, _plan(config, bench), plain, args.views)
+
+
+def random_images(size: Sequence[int], count: int) -> cls_kd.sources.Source:
+    """Random images of ten classes."""
+    names = [f"{index:06d}" for index in range(count)]
+    labels = [index % 10 for index in range(count)]
+    part = cls_kd.sources.Part(names, _noise(count, 3, *size), labels)
+    return cls_kd.sources.Source([str(n) for n in range(10)], part, part.take(names[:10]))
+
+
+def random_frames(size: Sequence[int], count: int) -> seg_kd.sources.Source:
+    """Random frames with random masks of eleven classes."""
+    names = [f"{index:06d}" for index in range(count)]
+    part = seg_kd.pairs.Part(names, _noise(count, 3, *size), _noise(count, *size) % 11)
+    classes = [str(n) for n in range(11)]
+    return seg_kd.sources.Source(
+        classes, [(n, n, n) for n in range(11)], part, part.take(names[:1])
+    )
+
+
+def _noise(*shape: int) -> Tensor:
+    return torch.randint(0, 256, shape, dtype=torch.uint8)
+
+
+def _config(front_end: str, args: Namespace) -> Config:
+    """The front end's own config, so that what is measured is what it runs by default."""
+    settings = {
+        "data": "folder" if args.data == "random" else args.data,
+        "data.root": args.root or "null",
+        "data.size": f"[{args.size[0]},{args.size[1]}]",
+        "data.fraction": args.fraction,
+        "batch_size": args.batch,
+        "epochs": args.epochs,
+        "workers": args.workers,
+        "graft": "false",
+        "trainer.accelerator": args.device,
+    }
+    with hydra.initialize_config_dir(config_folder(front_end), version_base="1.3"):
+        composed = hydra.compose("config", [f"{key}={value}" for key, value in settings.items()])
+    config = resolved(composed)
+    if args.data == "random":
+        made = {"cls": "random_images", "seg": "random_frames"}[front_end]
+        source = {"_target_": f"{__name__}.{made}", "_partial_": True, "count": args.images}
+        config["data"]["source"] = source
+    return config
+
+
+def _plan(config: Config, bench: Bench) -> Plan:
+    method = instantiate(config["method"])
+    plan: Plan = method(bench.task, bench.student, bench.teacher, epochs=config["epochs"])
+    return plan
