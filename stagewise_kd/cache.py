@@ -37,6 +37,12 @@ class Feeds:
     seconds: float = 0.0
 
 
+def store_of(caching: Caching, run: Path) -> Store:
+    """Where the cache of a run lies."""
+    place = hashlib.sha256(str(run.absolute()).encode()).hexdigest()[:12]
+    return Store(Path(caching.dir) / place if caching.dir else run / "cache")
+
+
 class FeatureCache:
     """Fills the cache of each stage from that of the stage before it, one block further.
 
@@ -60,8 +66,7 @@ class FeatureCache:
         loading: tuple[int, int],
         run: Path,
     ) -> None:
-        place = hashlib.sha256(str(run.absolute()).encode()).hexdigest()[:12]
-        store = Store(Path(caching.dir) / place if caching.dir else run / "cache")
+        store = store_of(caching, run)
         dtype = getattr(torch, caching.dtype)
         config = (run / "config.yaml").read_text(encoding="utf-8")
         self._costs = {owner: survey(net.to(device), data.shape) for owner, net in nets.items()}

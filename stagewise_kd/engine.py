@@ -12,7 +12,7 @@ from torch import nn
 
 from stagewise_kd.bench import Bench, Fitting, graft_score, pieces
 from stagewise_kd.blocks import BlockNet
-from stagewise_kd.cache import FeatureCache, Feeds
+from stagewise_kd.cache import FeatureCache, Feeds, store_of
 from stagewise_kd.compiling import CompiledBlocks
 from stagewise_kd.distributed import barrier, rank
 from stagewise_kd.files import write_json
@@ -56,8 +56,8 @@ def run_plan(
                 record["graft"] = graft_score(grafted, bench)
         _finish_stage(record, run, folder, index, len(plan))
         records.append(record)
-    if cache:
-        cache.clear()
+    if bench.fitting.cache and rank() == 0:
+        store_of(bench.fitting.cache, run.path).keep(set())
     return records
 
 

@@ -152,6 +152,14 @@ def test_a_finished_run_keeps_no_cache(tmp_path):
     result = run(tmp_path / "run", Caching(dir=str(tmp_path / "elsewhere")))
     assert all(stage["cache"]["bytes"] > 0 for stage in result["stages"])
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_cache_left_by_a_run_killed_at_its_end_goes(tmp_path):
+    run(tmp_path / "run", EXACT)
+    (tmp_path / "run" / "result.json").unlink()
+    (tmp_path / "run" / "cache").mkdir()
+    (tmp_path / "run" / "cache" / "table").write_bytes(b"x")
+    run(tmp_path / "run", EXACT)
     assert not (tmp_path / "run" / "cache").exists()
 
 
