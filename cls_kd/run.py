@@ -31,6 +31,8 @@ def run(cfg: DictConfig) -> None:
 def load_source(config: dict[str, Any]) -> tuple[Source, Size]:
     """The data set of a config, and the size its images are used at."""
     data = config["data"]
+    if data["size"] is None:
+        raise UserError("data.size=null: give one side in pixels, or [height,width]")
     size = (data["size"],) * 2 if isinstance(data["size"], int) else tuple(data["size"])
     return instantiate(data["source"])(size=size), size
 

@@ -32,7 +32,11 @@ def scaled(channels: int, width: float) -> int:
 
 
 def register() -> None:
-    """Make resnet10, 14, 20 and 26 known to smp as ordinary encoders without pretrained weights."""
+    """Make resnet10, 14, 20 and 26 known to smp as ordinary encoders.
+
+    There are no ImageNet weights of theirs, which smp asks for by default: build networks with
+    `encoder_weights=None`.
+    """
     for name, (block, layers) in DEPTHS.items():
         params = {"out_channels": [3, *WIDTHS], "block": block, "layers": layers}
         known = {"encoder": ResNetEncoder, "pretrained_settings": {}, "params": params}

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import segmentation_models_pytorch as smp
+import torch
 from safetensors import SafetensorError
 from torch import nn
 
@@ -24,7 +25,8 @@ def load(path: str | Path) -> smp.Unet:
         UserError: there is no finished student.
     """
     net, _ = open_network(Path(path))
-    model: smp.Unet = net.model  # type: ignore[assignment]
+    # In the memory format of a model that smp has built, so that outputs agree to the last bit.
+    model: smp.Unet = net.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     return model
 
 

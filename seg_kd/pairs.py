@@ -1,6 +1,7 @@
 """Image files and their masks: matching, checking, decoding."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from stagewise_kd.images import (
     read_all,
 )
 
+GREY = ("1", "L", "LA")
 SMALL = 96 * 96  # pixels: above, threads decode faster than one
 
 
@@ -71,6 +73,11 @@ def load_pairs(
     paths, masks = ([row[column] for row in rows] for column in (1, 2))
     sizes = [_size(path) for path in paths]
     faults += _shape_faults(paths, masks, sizes)
+    if channels == 3 and paths and _all_grey(paths):
+        faults.append(
+            "all images are grey, data.channels=3; set data.channels=1 and a teacher of one "
+            "channel, or save the images as RGB"
+        )
     size = size or _common(paths, sizes, faults)
     pixels = size[0] * size[1] if size else None
     keep = pixels is not None and keeps(in_memory, len(rows) * pixels * (channels + 1))
@@ -122,6 +129,15 @@ def _size(path: Path) -> Size | None:
             return file.height, file.width
     except Exception:  # it is listed when it is decoded
         return None
+
+
+def _all_grey(paths: Sequence[Path]) -> bool:
+    """Whether no image has colours; stops reading at the first that has."""
+    for path in paths:
+        with suppress(Exception), Image.open(path) as file:
+            if file.mode not in GREY:
+                return False
+    return True
 
 
 def _shape_faults(

@@ -9,6 +9,7 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -16,7 +17,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from stagewise_kd.errors import UserError, raise_faults
 
-PATHS = ("data.root", "data.splits", "data.unlabelled", "teacher.checkpoint", "cache.dir")
+PATHS = (
+    *("data.root", "data.splits", "data.unlabelled", "data.classes"),
+    *("teacher.checkpoint", "cache.dir"),
+)
 DTYPES = ("bfloat16", "float16", "float32")
 
 
@@ -35,7 +39,12 @@ def hydra_run(
     flags = [
         item for item in overrides if item in ("-m", "--multirun")
     ]  # argparse wants them first
-    settings = [item for item in overrides if item not in flags]
+    # Lightning has more options than the config names: `++` sets those too.
+    settings = [
+        f"++{item}" if item.startswith("trainer.") else item
+        for item in overrides
+        if item not in flags
+    ]
     sys.argv = [f"{front_end}-kd run", *flags, *settings]
     failures: list[Exception] = []
 
@@ -117,10 +126,14 @@ def run_path(cfg: DictConfig, name: str) -> Path:
 def _sweep_suffix() -> str:
     """The swept settings that the name does not tell, so that no two jobs share a folder."""
     told = {"seed", "student", "decoder", "method", "data", "data.fraction"}
-    asked = dict(item.split("=", 1) for item in sys.argv[1:] if "=" in item)
-    swept = {key for key, value in asked.items() if "," in value or "(" in value} - told
-    job = (item.split("=", 1) for item in HydraConfig.get().overrides.task)
-    return "".join(f"-{key.rsplit('.', 1)[-1]}{value}" for key, value in job if key in swept)
+    asked = OverridesParser.create().parse_overrides([a for a in sys.argv[1:] if "=" in a])
+    swept = {item.key_or_group for item in asked if item.is_sweep_override()} - told
+    job = OverridesParser.create().parse_overrides(HydraConfig.get().overrides.task)
+    values = {i.key_or_group: i.get_value_element_as_str() for i in job if i.key_or_group in swept}
+    return "".join(
+        f"-{key.rsplit('.', 1)[-1]}{value.strip('/').replace('/', '_')}"
+        for key, value in values.items()
+    )
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:
@@ -150,10 +163,15 @@ def check_values(config: dict[str, Any]) -> None:
     if not isinstance(fraction, int | float) or not 0 < fraction <= 1:
         faults.append(f"data.fraction={fraction}: give a number above 0 and up to 1")
     sides = [size] * 2 if isinstance(size, int) else size
-    if not (
+    if size is not None and not (
         isinstance(sides, list) and [isinstance(n, int) and n > 0 for n in sides] == [True] * 2
     ):
         faults.append(f"data.size={size}: give one side in pixels, or [height,width]")
+    val = config["data"]["val"]
+    if val is not None and (not isinstance(val, int) or val < 0):
+        faults.append(f"data.val={val}: give a number of images, or null")
+    if not isinstance(config["graft"], bool):
+        faults.append(f"graft={config['graft']}: give true or false")
     faults += _cache_faults(config["cache"])
     if not isinstance(config["lr"], int | float) or not config["lr"] > 0:
         faults.append(f"lr={config['lr']}: give a number above 0")

@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from safetensors.torch import load_file
 from torch import nn
 
@@ -15,6 +16,7 @@ from stagewise_kd.blocks import BlockNet
 from stagewise_kd.cache import FeatureCache, Feeds, store_of
 from stagewise_kd.compiling import CompiledBlocks
 from stagewise_kd.distributed import barrier, rank
+from stagewise_kd.errors import UserError
 from stagewise_kd.files import write_json
 from stagewise_kd.loaders import Data, Feed, Owner, train_loader, val_loader
 from stagewise_kd.plan import Plan, Stage
@@ -22,6 +24,14 @@ from stagewise_kd.progress import StageProgress, console
 from stagewise_kd.recorder import BEST, LAST, Recorder
 from stagewise_kd.run_folder import RunFolder, read_json
 from stagewise_kd.training import StageModule, put_back
+
+OWN: dict[str, Any] = {
+    "logger": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "num_sanity_val_steps": 0,
+    "use_distributed_sampler": False,
+}
 
 
 def run_plan(
@@ -114,7 +124,10 @@ def _train_stage(
     )
     with warnings.catch_warnings():
         _ignore_chatter()
-        trainer.fit(module, *loaders, ckpt_path=str(last) if last.exists() else None)
+        try:
+            trainer.fit(module, *loaders, ckpt_path=str(last) if last.exists() else None)
+        except SystemExit:  # what Lightning makes of Ctrl-C
+            raise KeyboardInterrupt from None
     if rank() == 0:
         recorder.write_best(module)
     barrier()
@@ -135,16 +148,25 @@ def _train_stage(
 def _trainer(stage: Stage, fitting: Fitting, recorder: Recorder, label: str) -> lightning.Trainer:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     compiled = [CompiledBlocks()] if fitting.compile else []
-    return lightning.Trainer(
-        max_epochs=stage.epochs,
-        callbacks=[recorder, StageProgress(label), *compiled],
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        **fitting.trainer | {"precision": fitting.precision},
-    )
+    callbacks = [recorder, StageProgress(label), *compiled]
+    own = {**OWN, "max_epochs": stage.epochs, "callbacks": callbacks}
+    return lightning.Trainer(**fitting.trainer | own | {"precision": fitting.precision})
+
+
+def check_trainer(options: dict[str, Any]) -> None:
+    """Check the options of the trainer before anything is written.
+
+    Raises:
+        UserError: Lightning does not take them, or they are the engine's own.
+    """
+    if taken := sorted({*OWN, "max_epochs", "callbacks"} & options.keys()):
+        raise UserError(f"trainer.{taken[0]}: the run sets it itself; for the length, set epochs=N")
+    asked = options["precision"]
+    precision = "32-true" if asked == "auto" else asked
+    try:
+        lightning.Trainer(**OWN | options | {"precision": precision})
+    except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:
+        raise UserError(f"trainer: Lightning's Trainer does not take that: {error}") from None
 
 
 def _ignore_chatter() -> None:

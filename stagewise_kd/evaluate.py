@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from stagewise_kd.bench import Bench, Fitting, score
 from stagewise_kd.blocks import BlockNet
-from stagewise_kd.cli import resolved
+from stagewise_kd.cli import check_values, resolved
 from stagewise_kd.errors import UserError
 from stagewise_kd.loaders import Data
 from stagewise_kd.task import Task
@@ -66,10 +66,18 @@ def run_config(run: Path, overrides: Sequence[str] = ()) -> Config:
     """
     config = OmegaConf.load(run / "config.yaml")
     OmegaConf.set_struct(config, True)
+    for item in overrides:
+        name, given, _ = item.partition("=")
+        if not given or OmegaConf.is_config(OmegaConf.select(config, name)):
+            raise UserError(f"{item}: give a single setting, such as data.root=DIR")
     try:
         config = OmegaConf.merge(config, OmegaConf.from_dotlist(list(overrides)))
     except OmegaConfBaseException as error:
         raise UserError(f"{' '.join(overrides)}: {str(error).splitlines()[0]}") from None
     if "root" in config.data.source:
         config.data.source.root = config.data.root
-    return resolved(config)  # type: ignore[arg-type]
+    if "unlabelled" in config.data:
+        config.data.unlabelled = None  # of no use once the student is trained
+    found = resolved(config)  # type: ignore[arg-type]
+    check_values(found)
+    return found

@@ -16,6 +16,7 @@ from stagewise_kd.cache_plan import Caching
 from stagewise_kd.cli import check_values, resolved, run_path, to_yaml
 from stagewise_kd.comparison.report import print_result
 from stagewise_kd.distributed import processes, rank
+from stagewise_kd.engine import check_trainer
 from stagewise_kd.experiment import Experiment, run_experiment
 from stagewise_kd.progress import console
 from stagewise_kd.run_folder import open_run
@@ -35,6 +36,7 @@ def run(package: str, build: Build, cfg: DictConfig) -> None:
     """
     config = resolved(cfg)
     check_values(config)
+    check_trainer(config["trainer"])
     out = run_path(cfg, run_name(config))
     command = ["-m", package, "run", *_overrides(), f"out={out}"]
     with processes(command, config["trainer"]):

@@ -83,6 +83,8 @@ def train_and_val(
         train, held_out = (_listed(Path(splits) / f"{s}.txt", names) for s in ("train", "val"))
     else:
         wanted = val_count(len(names)) if val is None else val
+        if wanted >= len(names):
+            raise UserError(f"data.val={wanted}: leaves none of {len(names)} train images to train")
         cut = 0 if brings_val or protocol == "paper" else wanted
         train, held_out = split_train(names, labels, cut, seed)
     if protocol == "holdout" and not brings_val and not held_out:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
 from stagewise_kd.files import write_text
-from stagewise_kd.wandb_run import Mode, check_installed, files_in, start, stop
+from stagewise_kd.wandb_run import Mode, check_installed, check_mode, files_in, start, stop
 
 if TYPE_CHECKING:
     import wandb
@@ -68,6 +68,7 @@ def wandb_tracker(
         UserError: wandb is not installed.
     """
     check_installed("wandb")
+    check_mode(mode)
     path = run_path.absolute()
     options = {
         "mode": mode,

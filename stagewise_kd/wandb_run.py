@@ -25,6 +25,12 @@ def check_installed(package: Literal["wandb", "tensorboard"]) -> None:
         )
 
 
+def check_mode(mode: str) -> None:
+    """Raise a `UserError` where a mode is unknown."""
+    if mode not in ("offline", "online"):
+        raise UserError(f"wandb.mode={mode}: give offline or online")
+
+
 def start(folder: Path, mode: Mode, **options: Any) -> "wandb.Run":
     """Start a W&B run that keeps its files in `folder`/wandb; offline it needs no account.
 
@@ -37,8 +43,7 @@ def start(folder: Path, mode: Mode, **options: Any) -> "wandb.Run":
         UserError: wandb is missing, the mode is unknown, or W&B refuses the run.
     """
     check_installed("wandb")
-    if mode not in ("offline", "online"):
-        raise UserError(f"wandb.mode={mode}: give offline or online")
+    check_mode(mode)
     import wandb
 
     settings = wandb.Settings(

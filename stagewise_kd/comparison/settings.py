@@ -6,6 +6,7 @@ from typing import Any
 
 ANYHOW = {"seed", "out", "workers", "graft", "compile", "tracker", "wandb"}  # same student with any
 PLACES = {"root", "checkpoint", "store", "accelerator", "dir", "in_memory"}
+TRAINING = {"teacher.epochs", "teacher.seed", "teacher.pretrained"}  # of no use to a trained one
 FACTS = {"data.name", "data.fraction", "method", "student.name", "decoder.name", "eval.protocol"}
 
 Settings = dict[str, Any]
@@ -22,10 +23,13 @@ def chosen(config: dict[str, Any], has_teacher: bool = True) -> Settings:
         Such as {"epochs": 5, "method": "stagewise", "method.head": "labels", "optimizer": "Adam"}.
     """
     left_out = ANYHOW if has_teacher else ANYHOW | {"teacher"}
+    trained = (config.get("teacher") or {}).get("checkpoint")
     return {
         name: value
         for name, value in _flat(config).items()
-        if name.split(".")[0] not in left_out and name.rsplit(".", 1)[-1] not in PLACES
+        if name.split(".")[0] not in left_out
+        and name.rsplit(".", 1)[-1] not in PLACES
+        and not (trained and name in TRAINING)
     }
 
 

@@ -196,6 +196,27 @@ def test_multirun_names_its_jobs(command, here):
     ]
 
 
+def test_any_option_of_lightnings_trainer(command, here):
+    assert cls_kd(*command, "method=no_teacher", "trainer.limit_train_batches=2") == 0
+    assert "limit_train_batches: 2" in (here / "run" / "config.yaml").read_text()
+
+
+def test_multirun_over_files_names_its_jobs(command, here, teacher):
+    copy = here / "copy.pt"
+    copy.write_bytes(teacher.read_bytes())
+    swept = f"teacher.checkpoint={teacher},{copy}"
+    assert cls_kd(*command[:3], "-m", *TINY, "method=hinton", swept, "out=study") == 0
+    names = sorted(p.name for p in (here / "study" / "folder-1.00").iterdir())
+    assert len(names) == 2
+    assert all(name.startswith("resnet10-hinton-s0-checkpoint") for name in names)
+
+
+@pytest.mark.parametrize("override", ["batch_size", "batch_size=0", "data=cifar10"])
+def test_evaluate_refuses_bad_overrides(finished, capsys, override):
+    assert cls_kd("evaluate", str(finished), override) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+
+
 @pytest.mark.parametrize("head", ["linear", "published"])
 def test_torchvision_state_dict_as_teacher(command, head, tmp_path):
     model = resnet18(num_classes=2) if head == "linear" else resnet("resnet18", 2).model
@@ -239,6 +260,15 @@ class TestBadInput:
             ("lr=fast", ["lr=fast: give a number above 0"]),
             ("data.size=[32]", ["data.size=[32]: give one side"]),
             ("data.splits=nowhere", ["train.txt: no such file"]),
+            ("data.size=null", ["data.size=null: give one side"]),
+            ("data.val=-3", ["data.val=-3: give a number of images"]),
+            ("data.val=100", ["data.val=100: leaves none of 48 train images"]),
+            ("graft=maybe", ["graft=maybe: give true or false"]),
+            ("cache.views=0", ["cache.views=0: give a whole number from 1 up"]),
+            ("cache.dtype=int8", ["cache.dtype=int8: give bfloat16"]),
+            ("trainer.max_epochs=3", ["trainer.max_epochs: the run sets it itself", "epochs=N"]),
+            ("trainer.accelerator=tpuu", ["Lightning's Trainer does not take that", "tpuu"]),
+            ("trainer.no_such_option=1", ["Lightning's Trainer", "no_such_option"]),
         ],
     )
     def test_override(self, command, capsys, override, words):

@@ -233,6 +233,46 @@ def test_compare_shows_the_worst_images_of_every_variant(finished, command, here
     assert html.count("test/0000") >= 6
 
 
+@pytest.fixture
+def streets(here) -> list[str]:
+    """Overrides for a folder of six images of one size and their masks."""
+    for split in ("train", "test"):
+        for kind in ("images", "masks"):
+            (here / "streets" / split / kind).mkdir(parents=True)
+        for number in range(6):
+            pixels = np.full((32, 64, 3), 40 * number, np.uint8)
+            Image.fromarray(pixels).save(here / "streets" / split / "images" / f"{number}.png")
+            mask = np.full((32, 64), number % 2, np.uint8)
+            Image.fromarray(mask).save(here / "streets" / split / "masks" / f"{number}.png")
+    (here / "streets" / "classes.yaml").write_text("classes: [road, car]")
+    own = [item for item in TINY if not item.startswith("data.")]
+    return ["data=folder", "data.root=streets", "data.val=2", *own]
+
+
+def test_images_of_one_size_need_no_size(streets, here):
+    assert cli("run", *streets, "method=no_teacher", "out=run") == 0
+    assert read(here / "run" / "student" / "network.json")["size"] is None
+
+
+def test_grey_images_are_refused_by_three_channels(streets, here, capsys):
+    for path in (here / "streets").glob("*/images/*.png"):
+        with Image.open(path) as file:
+            grey = file.convert("L")
+        grey.save(path)
+    assert cli("run", *streets, "method=no_teacher", "out=run") == 2
+    assert "all images are grey, data.channels=3; set data.channels=1" in capsys.readouterr().err
+    assert not (here / "run").exists()
+
+
+def test_a_run_with_unlabelled_images_is_evaluated_from_anywhere(streets, here, monkeypatch):
+    (here / "more").mkdir()
+    Image.new("RGB", (64, 32)).save(here / "more" / "a.png")
+    assert cli("run", *streets, "teacher.epochs=1", "data.unlabelled=more", "out=run") == 0
+    (here / "more" / "a.png").unlink()
+    monkeypatch.chdir(here.parent)
+    assert cli("evaluate", str(here / "run")) == 0
+
+
 class TestBadInput:
     """One clear message, status 2, nothing left behind."""
 
