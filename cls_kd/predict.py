@@ -13,7 +13,7 @@ from cls_kd.images import load_images
 from cls_kd.transforms import none
 from stagewise_kd.blocks import BlockNet
 from stagewise_kd.errors import UserError
-from stagewise_kd.files import write_whole
+from stagewise_kd.files import write_whole, writing_into
 from stagewise_kd.images import find_images
 from stagewise_kd.progress import console
 from stagewise_kd.training import unit_images
@@ -38,7 +38,8 @@ def predict(run: Path, paths: Sequence[Path], out: Path, top: int = 3) -> list[l
         The rows of the CSV: file, then class and probability, the likeliest first.
 
     Raises:
-        UserError: the run is not finished, or a path is missing, holds no image or a damaged one.
+        UserError: the run is not finished, or a path is missing, holds no image or a damaged
+            one, or `out` cannot be written.
     """
     student, described = open_student(run)
     files = _files(paths)
@@ -56,10 +57,11 @@ def predict(run: Path, paths: Sequence[Path], out: Path, top: int = 3) -> list[l
         ]
         for file, *pair in zip(files, likely.values.tolist(), likely.indices.tolist(), strict=True)
     ]
-    out.mkdir(parents=True, exist_ok=True)
-    _write_csv(out / "predictions.csv", rows)
-    write_whole(out / "contact_sheet.png", lambda path: _sheet(path, images[:SHEET], rows[:SHEET]))
-    console.print(f"{len(rows)} images: {out / 'predictions.csv'}, {out / 'contact_sheet.png'}")
+    sheet = out / "contact_sheet.png"
+    with writing_into(out):
+        _write_csv(out / "predictions.csv", rows)
+        write_whole(sheet, lambda path: _sheet(path, images[:SHEET], rows[:SHEET]))
+    console.print(f"{len(rows)} images: {out / 'predictions.csv'}, {sheet}")
     return rows
 
 

@@ -15,7 +15,7 @@ from seg_kd.networks import open_network
 from seg_kd.transforms import STRIDE
 from stagewise_kd.blocks import BlockNet
 from stagewise_kd.errors import UserError, raise_faults
-from stagewise_kd.files import write_whole
+from stagewise_kd.files import write_whole, writing_into
 from stagewise_kd.images import find_images
 from stagewise_kd.losses import two_or_more
 from stagewise_kd.progress import console
@@ -43,7 +43,8 @@ def predict(
         The mask files.
 
     Raises:
-        UserError: the run is not finished, or a path is missing, holds no image or a damaged one.
+        UserError: the run is not finished, or a path is missing, holds no image or a damaged
+            one, or `out` cannot be written.
     """
     net, described = open_network(run)
     if tile % STRIDE or overlap % STRIDE or overlap * 2 >= tile:
@@ -57,8 +58,8 @@ def predict(
         image = _open(file, described["network"]["channels"])
         mask = segment(net, image, described["size"], tile, overlap)
         target = out / name.with_suffix(".png")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _write(target, image, mask, described["palette"])
+        with writing_into(target.parent):
+            _write(target, image, mask, described["palette"])
         masks.append(target)
     console.print(f"{len(masks)} masks and overlays in {out}", soft_wrap=True)
     return masks

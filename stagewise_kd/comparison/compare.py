@@ -11,8 +11,7 @@ from stagewise_kd.comparison.figures import draw, save
 from stagewise_kd.comparison.page import Exhibit, page
 from stagewise_kd.comparison.runs import Group, Run, main_metric, read_runs, told_apart
 from stagewise_kd.comparison.table import markdown, shown, summary
-from stagewise_kd.errors import UserError
-from stagewise_kd.files import write_text
+from stagewise_kd.files import write_text, writing_into
 
 
 @dataclass(frozen=True)
@@ -53,17 +52,12 @@ def compare(runs: Sequence[Path], out: Path, gallery: Sequence[Exhibit] = ()) ->
     table = summary(groups)
     text = shown(table, main_metric(found[0].result))
     drawn = _figures(groups, table)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
+    with writing_into(out):
         write_text(out / "table.csv", table.drop(columns="name").to_csv(index=False))
         write_text(out / "table.md", markdown(text))
         svgs = {name: save(figure, out / name) for name, figure in drawn.items()}
         title = f"{len(found)} run{'s' * (len(found) > 1)} on {', '.join(_datasets(groups))}"
         write_text(out / "index.html", page(title, text, svgs, gallery, found))
-    except OSError as error:
-        raise UserError(
-            f"{out}: cannot be written ({error.strerror}); give an --out that can"
-        ) from None
     pngs = {name: out / f"{name}.png" for name in drawn}
     return Comparison(found, table, text, pngs, gallery, out / "index.html")
 

@@ -323,6 +323,14 @@ class TestBadInput:
         error = self.said(capsys, *command, f"out={tmp_path / 'file' / 'run'}")
         assert "cannot be written" in error
 
+    def test_predict_into_what_cannot_be_written(self, finished, pictures, capsys, tmp_path):
+        (tmp_path / "file").write_text("")
+        out = tmp_path / "file" / "seen"
+        error = self.said(
+            capsys, "predict", str(finished), str(pictures / "test"), "--out", str(out)
+        )
+        assert f"{out}: cannot be written (Not a directory); give an --out that can" in error
+
     def test_unfinished_run(self, capsys):
         assert "holds no finished student" in self.said(capsys, "evaluate", "nowhere")
         assert "holds no finished run" in self.said(capsys, "compare", "nowhere")

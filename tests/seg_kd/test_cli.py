@@ -325,6 +325,15 @@ class TestBadInput:
         error = self.said(capsys, *command, f"teacher.checkpoint={tmp_path / 'fpn'}")
         assert "expected smp.Unet with a ResNet encoder" in error
 
+    def test_predict_into_what_cannot_be_written(self, finished, capsys, tmp_path):
+        Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+        (tmp_path / "file").write_text("")
+        out = tmp_path / "file" / "seen"
+        error = self.said(
+            capsys, "predict", str(finished), str(tmp_path / "a.png"), "--out", str(out)
+        )
+        assert f"{out}: cannot be written (Not a directory); give an --out that can" in error
+
     def test_folder_that_is_no_model(self, command, capsys, tmp_path):
         (tmp_path / "none").mkdir()
         error = self.said(capsys, *command, f"teacher.checkpoint={tmp_path / 'none'}")

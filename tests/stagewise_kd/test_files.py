@@ -5,7 +5,13 @@ import torch
 from torch import nn
 
 from stagewise_kd.errors import UserError
-from stagewise_kd.files import load_weights, read_weights, write_tensors, write_whole
+from stagewise_kd.files import (
+    load_weights,
+    read_weights,
+    write_tensors,
+    write_whole,
+    writing_into,
+)
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
@@ -70,6 +76,14 @@ def test_damaged_safetensors(tmp_path):
     (tmp_path / "w.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0not json")
     with pytest.raises(UserError, match="not a readable safetensors file"):
         read_weights(tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize("name", ["file", "file/below"])
+def test_a_folder_that_cannot_be_written(tmp_path, name):
+    (tmp_path / "file").write_text("")
+    said = f"{name}: cannot be written .*; give an --out that can"
+    with pytest.raises(UserError, match=said), writing_into(tmp_path / name):
+        pytest.fail("the folder is not there")
 
 
 def test_missing_file_and_no_tensors(tmp_path):
