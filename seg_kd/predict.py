@@ -1,6 +1,7 @@
 """Masks of image files: indexed PNGs and overlays."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,13 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from seg_kd.images import open_image, scaled, to_tensor
+from seg_kd.images import open_image, read_image, scaled, to_tensor
 from seg_kd.networks import open_network
 from seg_kd.transforms import STRIDE
 from stagewise_kd.blocks import BlockNet
-from stagewise_kd.errors import UserError, raise_faults
+from stagewise_kd.errors import UserError
 from stagewise_kd.files import write_whole, writing_into
-from stagewise_kd.images import find_images
+from stagewise_kd.images import FileImages, find_images, raise_first, read_all
 from stagewise_kd.losses import two_or_more
 from stagewise_kd.progress import console
 from stagewise_kd.training import unit_images
@@ -47,15 +48,16 @@ def predict(
             one, or `out` cannot be written.
     """
     net, described = open_network(run)
+    channels = described["network"]["channels"]
     if tile % STRIDE or overlap % STRIDE or overlap * 2 >= tile:
         raise UserError(
             f"--tile {tile} --overlap {overlap}: give multiples of {STRIDE}, and a tile of more "
             "than twice the overlap"
         )
-    files = _files(paths)
+    files = _files(paths, channels)
     masks = []
     for file, name in files:
-        image = _open(file, described["network"]["channels"])
+        image = open_image(file, channels)
         mask = segment(net, image, described["size"], tile, overlap)
         target = out / name.with_suffix(".png")
         with writing_into(target.parent):
@@ -65,8 +67,8 @@ def predict(
     return masks
 
 
-def _files(paths: Sequence[Path]) -> list[tuple[Path, Path]]:
-    """Image files, and the name that each gets in the output folder."""
+def _files(paths: Sequence[Path], channels: int) -> list[tuple[Path, Path]]:
+    """Image files, every one checked, and the name that each gets in the output folder."""
     files = [
         (file, file.relative_to(path if path.is_dir() else path.parent))
         for path in paths
@@ -75,20 +77,14 @@ def _files(paths: Sequence[Path]) -> list[tuple[Path, Path]]:
     if not files:
         raise UserError(f"{', '.join(map(str, paths))}: no images there")
     taken: dict[Path, Path] = {}
-    faults = [f"{file}: no such file" for file, _ in files if not file.is_file()]
+    read = partial(read_image, size=None, channels=channels)
+    _, faults = read_all(FileImages([file for file, _ in files], read), keep=False, threads=True)
     for file, name in files:
         other = taken.setdefault(name.with_suffix(".png"), file)
         if other != file:
             faults.append(f"{other} and {file} would write the same mask; give them one at a time")
-    raise_faults("cannot segment", faults)
+    raise_first("cannot segment; replace or leave out", faults)
     return files
-
-
-def _open(path: Path, channels: int) -> Image.Image:
-    try:
-        return open_image(path, channels)
-    except Exception as error:  # Pillow raises nearly anything on a damaged file
-        raise UserError(f"{path}: cannot be read ({error})") from None
 
 
 @torch.inference_mode()

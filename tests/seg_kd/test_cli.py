@@ -334,6 +334,17 @@ class TestBadInput:
         )
         assert f"{out}: cannot be written (Not a directory); give an --out that can" in error
 
+    def test_predict_on_damaged_files_among_good_ones(self, finished, capsys, tmp_path):
+        photos = tmp_path / "photos"
+        photos.mkdir()
+        for name in ("a", "b", "c"):
+            Image.effect_noise((40, 40), 60).convert("RGB").save(photos / f"{name}.png")
+        for name in ("b", "c"):
+            (photos / f"{name}.png").write_bytes((photos / f"{name}.png").read_bytes()[:200])
+        error = self.said(capsys, "predict", str(finished), str(photos), "nowhere.png")
+        for path in (photos / "b.png", photos / "c.png", "nowhere.png"):
+            assert f"- {path}" in error
+
     def test_folder_that_is_no_model(self, command, capsys, tmp_path):
         (tmp_path / "none").mkdir()
         error = self.said(capsys, *command, f"teacher.checkpoint={tmp_path / 'none'}")
