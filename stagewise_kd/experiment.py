@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from stagewise_kd.bench import Bench, score
@@ -17,7 +16,7 @@ from stagewise_kd.cost import cost
 from stagewise_kd.distributed import barrier, rank
 from stagewise_kd.engine import run_plan
 from stagewise_kd.errors import UserError
-from stagewise_kd.files import write_json, write_tensors
+from stagewise_kd.files import read_weights, write_json, write_tensors
 from stagewise_kd.plan import Plan, check_plan
 from stagewise_kd.run_folder import RunFolder, read_json
 
@@ -82,12 +81,12 @@ def load_student(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         path: the run folder, or its student/ folder.
 
     Raises:
-        UserError: there is no finished student.
+        UserError: there is no finished student, or its files are damaged.
     """
     for folder in (path / "student", path):
         network = read_json(folder / "network.json")
         if network is not None:
-            return load_file(folder / "model.safetensors"), network
+            return read_weights(folder / "model.safetensors"), network
     raise UserError(f"{path}: holds no finished student; give the folder of a finished run")
 
 

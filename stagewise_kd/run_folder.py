@@ -138,8 +138,17 @@ def open_run(path: Path, wait: bool = False) -> Iterator[RunFolder]:
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file, or None where there is no such file."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    """The content of a JSON file, or None where there is no such file.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    except ValueError as error:
+        raise UserError(
+            f"{path}: not readable as JSON ({error}); copy the run folder again, or run it again"
+        ) from None
 
 
 def _changed(old: str, new: str) -> list[str]:

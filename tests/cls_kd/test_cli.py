@@ -1,6 +1,7 @@
 import csv
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -296,8 +297,6 @@ class TestBadInput:
             assert f"{folder} holds no images" in error
 
     def test_truncated_jpegs_are_named_together(self, command, pictures, capsys, tmp_path):
-        import shutil
-
         root = tmp_path / "data"
         shutil.copytree(pictures, root)
         bad = [root / "train" / "dark" / "0.jpg", root / "test" / "bright" / "2.jpg"]
@@ -330,6 +329,15 @@ class TestBadInput:
             capsys, "predict", str(finished), str(pictures / "test"), "--out", str(out)
         )
         assert f"{out}: cannot be written (Not a directory); give an --out that can" in error
+
+    @pytest.mark.parametrize("name", ["model.safetensors", "network.json"])
+    def test_damaged_student(self, finished, command, capsys, tmp_path, name):
+        run = tmp_path / "damaged"
+        shutil.copytree(finished, run)
+        file = run / "student" / name
+        file.write_bytes(file.read_bytes()[:100])
+        for argv in (["evaluate", str(run)], [*command, f"teacher.checkpoint={run}"]):
+            assert f"{file}: not " in self.said(capsys, *argv)
 
     def test_unfinished_run(self, capsys):
         assert "holds no finished student" in self.said(capsys, "evaluate", "nowhere")
