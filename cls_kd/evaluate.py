@@ -16,7 +16,7 @@ from stagewise_kd.resnet import resnet
 
 def open_student(run: Path) -> tuple[BlockNet, dict[str, Any]]:
     """The student of a finished run, in eval mode, and its description."""
-    weights, described = load_student(run)
+    weights, described = load_student(run, "classification")
     student = resnet(**described["network"])
     load_weights(student.model, weights, str(run))
     return student.eval(), described

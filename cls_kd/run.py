@@ -84,7 +84,12 @@ def experiment(config: dict[str, Any], text: str, out: Path) -> Experiment:
         "mean": student.mean.flatten().tolist(),
         "std": student.std.flatten().tolist(),
     }
-    described = {"network": network, "classes": source.classes, "size": list(data.shape[1:])}
+    described = {
+        "task": task.name,
+        "network": network,
+        "classes": source.classes,
+        "size": list(data.shape[1:]),
+    }
     facts = shared.facts(config, task.name)
     bench = Bench(student, teacher, task, data, shared.fitting(config, facts, out))
     return Experiment(bench, method(teacher), facts, text, described)

@@ -29,7 +29,7 @@ def load_teacher(config: dict[str, Any], classes: list[str]) -> BlockNet:
     """
     teacher, path = config["teacher"], Path(config["teacher"]["checkpoint"])
     if path.is_dir():
-        weights, described = load_student(path)
+        weights, described = load_student(path, "classification")
         network, known = described["network"], described["classes"]
         if network["name"] != teacher["name"]:
             raise UserError(

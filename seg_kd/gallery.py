@@ -36,14 +36,14 @@ def gallery(paths: Sequence[Path], count: int = 8) -> list[Exhibit]:
         count: how many images.
 
     Raises:
-        UserError: a run is not finished, or its data is no longer there.
+        UserError: a run is not finished or of classification, or its data is no longer there.
     """
     groups = told_apart(read_runs(paths))
     first = groups[0].runs[0]
     alike = [group for group in groups if _data_of(group.runs[0]) == _data_of(first)]
+    students = {group.name: open_network(group.runs[0].path)[0] for group in alike}
     data, source = load_data(run_config(first.path))
     nets = _teacher([group.runs[0] for group in alike], source, data.shape[0])
-    students = {group.name: open_network(group.runs[0].path)[0] for group in alike}
     number = min(SEARCHED, len(data.splits["test"]))
     masks = {name: _predict(net, data, number) for name, net in (nets | students).items()}
     truths = [np.asarray(data.test[index][1]) for index in range(number)]

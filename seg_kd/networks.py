@@ -34,9 +34,9 @@ def open_network(path: Path) -> tuple[BlockNet, dict[str, Any]]:
     """The student of a finished run as blocks, in eval mode, and its description.
 
     Raises:
-        UserError: there is no finished student, or its weights are damaged.
+        UserError: there is no finished student of segmentation, or its files are damaged.
     """
-    weights, described = load_student(path)
+    weights, described = load_student(path, "segmentation")
     net = unet(**described["network"])
     load_weights(net.model, weights, str(path))
     return net.eval(), described

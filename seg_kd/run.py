@@ -79,6 +79,7 @@ def experiment(config: Config, text: str, out: Path) -> Experiment:
     plan = instantiate(config["method"])(task, student, teacher, epochs=config["epochs"])
     network = describe(student, config["student"]["name"], config["student"]["width"])
     described = {
+        "task": task.name,
         "network": network,
         "classes": source.classes,
         "palette": source.palette,

@@ -29,7 +29,7 @@ class Experiment:
         facts: the keys of result.json that name the experiment: dataset, method, seed, …
         config: the resolved configuration as YAML.
         network: what rebuilds the student: the arguments of the function that built it, and
-            whatever predicting on new images takes (size, classes).
+            whatever predicting on new images takes (task, size, classes).
         files: further JSON files of the student's folder by name; None for no such file.
     """
 
@@ -74,20 +74,30 @@ def save_student(folder: Path, model: nn.Module, files: dict[str, Any]) -> None:
             write_json(folder / name, content)
 
 
-def load_student(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_student(path: Path, task: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Weights and description of a finished run's student.
 
     Args:
         path: the run folder, or its student/ folder.
+        task: what the student must have been trained for, such as "classification".
 
     Raises:
-        UserError: there is no finished student, or its files are damaged.
+        UserError: there is no finished student, it is of another task, or its files are damaged.
     """
     for folder in (path / "student", path):
         network = read_json(folder / "network.json")
         if network is not None:
+            _check_task(path, network.get("task", task), task)
             return read_weights(folder / "model.safetensors"), network
     raise UserError(f"{path}: holds no finished student; give the folder of a finished run")
+
+
+def _check_task(path: Path, found: str, wanted: str) -> None:
+    if found != wanted:
+        raise UserError(
+            f"{path}: is a {found} run, expected a {wanted} run; "
+            f"give another folder, or use the command line for {found}"
+        )
 
 
 def _figures(bench: Bench) -> dict[str, Any]:

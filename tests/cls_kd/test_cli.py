@@ -119,7 +119,7 @@ def test_student_folder_rebuilds_the_student(finished):
     weights = load_file(finished / "student" / "model.safetensors")
     network = json.loads((finished / "student" / "network.json").read_text())
     resnet(**network["network"]).model.load_state_dict(weights)
-    assert network["classes"] == ["bright", "dark"]
+    assert (network["task"], network["classes"]) == ("classification", ["bright", "dark"])
 
 
 @pytest.mark.parametrize("method", ["no_teacher", "simultaneous", "hinton"])
@@ -329,6 +329,18 @@ class TestBadInput:
             capsys, "predict", str(finished), str(pictures / "test"), "--out", str(out)
         )
         assert f"{out}: cannot be written (Not a directory); give an --out that can" in error
+
+    def test_run_of_the_other_front_end(self, command, capsys, tmp_path):
+        run = tmp_path / "other"
+        (run / "student").mkdir(parents=True)
+        (run / "student" / "network.json").write_text('{"task": "segmentation", "network": {}}')
+        for argv in (
+            ["evaluate", str(run)],
+            ["predict", str(run), "a.png"],
+            [*command, f"teacher.checkpoint={run}"],
+        ):
+            error = self.said(capsys, *argv)
+            assert f"{run}: is a segmentation run, expected a classification run" in error
 
     @pytest.mark.parametrize("name", ["model.safetensors", "network.json"])
     def test_damaged_student(self, finished, command, capsys, tmp_path, name):

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 import seg_kd
 from seg_kd.cli import main
 from stagewise_kd.shapes import CLASSES
+from tests.fake_runs import write_run
 
 TINY = [
     "data.source.train=16",
@@ -109,7 +110,8 @@ def test_student_opens_with_smp_and_with_ours(finished):
         ours = seg_kd.load(finished)(image)
         theirs = smp.from_pretrained(str(finished / "student")).eval()(image)
     assert torch.allclose(ours, theirs, atol=1e-5)
-    assert read(finished / "student" / "network.json")["classes"][0] == "background"
+    described = read(finished / "student" / "network.json")
+    assert (described["task"], described["classes"][0]) == ("segmentation", "background")
 
 
 def test_evaluate_gives_the_runs_own_figures(finished, capsys):
@@ -344,6 +346,21 @@ class TestBadInput:
         error = self.said(capsys, "predict", str(finished), str(photos), "nowhere.png")
         for path in (photos / "b.png", photos / "c.png", "nowhere.png"):
             assert f"- {path}" in error
+
+    def test_run_of_the_other_front_end(self, command, capsys, tmp_path):
+        run = write_run(
+            tmp_path / "other", config={"data": dict.fromkeys(("name", "root", "size", "splits"))}
+        )
+        (run / "student").mkdir()
+        (run / "student" / "network.json").write_text('{"task": "classification", "network": {}}')
+        for argv in (
+            ["evaluate", str(run)],
+            ["predict", str(run), "a.png"],
+            ["compare", str(run)],
+            [*command, f"teacher.checkpoint={run}"],
+        ):
+            error = self.said(capsys, *argv)
+            assert f"{run}: is a classification run, expected a segmentation run" in error
 
     def test_folder_that_is_no_model(self, command, capsys, tmp_path):
         (tmp_path / "none").mkdir()
