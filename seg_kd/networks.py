@@ -1,5 +1,7 @@
 """Saved U-Nets: a student's folder, smp's own folders, and files of weights."""
 
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +51,8 @@ def open_smp(path: Path, mean: list[float] | None, std: list[float] | None) -> B
         UserError: the folder holds no U-Net with a ResNet encoder, or is damaged.
     """
     try:
-        model = smp.from_pretrained(str(path))
+        with redirect_stdout(StringIO()):  # the hub's client prints where it found the weights
+            model = smp.from_pretrained(str(path))
     except (OSError, KeyError, ValueError, RuntimeError, AttributeError, SafetensorError) as error:
         raise UserError(f"{path}: not a model that smp can open ({error})") from None
     try:

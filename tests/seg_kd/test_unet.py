@@ -5,7 +5,7 @@ import torch
 import seg_kd  # noqa: F401
 from seg_kd.decoders import decoder_shape, matched
 from seg_kd.methods import encoder_blocks
-from seg_kd.networks import describe
+from seg_kd.networks import describe, open_smp
 from seg_kd.unet import as_blocks, unet
 from stagewise_kd.errors import UserError
 
@@ -77,6 +77,12 @@ def test_activation_behind_the_head_is_left_out():
     model = smp.Unet("resnet18", encoder_weights=None, classes=3, activation="softmax").eval()
     logits = as_blocks(model).eval()(torch.rand(1, 3, 32, 32))
     assert not torch.allclose(logits.sum(1), torch.ones(1, 32, 32), atol=1e-3)
+
+
+def test_opening_a_folder_of_smp_prints_nothing(tmp_path, capsys):
+    smp.Unet("resnet18", encoder_weights=None).save_pretrained(tmp_path)
+    open_smp(tmp_path, None, None)
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize(
