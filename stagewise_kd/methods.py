@@ -148,6 +148,7 @@ def _copy_rest(teacher: BlockNet, student: BlockNet, rest: tuple[str, ...]) -> N
             copy_block(teacher, student, name)
         except (KeyError, RuntimeError) as error:
             raise UserError(
-                f"method.head=teacher: the teacher's {name!r} does not fit the student; "
-                f"use method.head=labels ({str(error).splitlines()[-1].strip()})"
+                f"method.head=teacher: the teacher's {name!r} does not fit the student "
+                f"({str(error).splitlines()[-1].strip()}); use method.head=labels, or a student "
+                "of the teacher's shape, such as student.head=linear for a linear head"
             ) from None
