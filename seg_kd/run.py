@@ -18,7 +18,7 @@ from seg_kd.unet import WIDTHS, unet
 from stagewise_kd import run as shared
 from stagewise_kd.bench import Bench
 from stagewise_kd.blocks import BlockNet, copy_block
-from stagewise_kd.errors import UserError
+from stagewise_kd.errors import UserError, raise_faults
 from stagewise_kd.experiment import Experiment
 from stagewise_kd.loaders import Data
 from stagewise_kd.plan import check_plan
@@ -50,7 +50,8 @@ def load_data(config: Config) -> tuple[Data, Source]:
 
 def make_task(config: Config, classes: list[str]) -> Segmentation:
     """Losses and metrics of a config."""
-    return Segmentation(classes, config["loss"], config["class_weights"])
+    losses = config["loss"] if isinstance(config["loss"], list) else [config["loss"]]
+    return Segmentation(classes, losses, config["class_weights"])
 
 
 def experiment(config: Config, text: str, out: Path) -> Experiment:
@@ -163,9 +164,8 @@ def _copy_decoder(teacher: BlockNet, student: BlockNet) -> None:
 def _network(config: Config, classes: int, channels: int) -> Config:
     """The arguments of `unet` for the teacher that a config asks for."""
     named, settings, shape = config["teacher"] or config["student"], config["data"], config["unet"]
+    _check_shape(shape)
     depth = shape["depth"]
-    if depth not in (3, 4, 5):
-        raise UserError(f"unet.depth={depth}: give 3, 4 or 5")
     return {
         "encoder": named["name"],
         "classes": classes,
@@ -178,3 +178,23 @@ def _network(config: Config, classes: int, channels: int) -> Config:
         "mean": settings["mean"],
         "std": settings["std"],
     }
+
+
+def _check_shape(shape: Config) -> None:
+    """Check the settings of `unet`, all together."""
+    depth, channels, attention = (shape[k] for k in ("depth", "decoder_channels", "attention"))
+    faults = []
+    if depth not in (3, 4, 5):
+        faults.append(f"unet.depth={depth}: give 3, 4 or 5")
+    elif channels is not None and not (
+        isinstance(channels, list)
+        and len(channels) == depth
+        and all(isinstance(count, int) and count > 0 for count in channels)
+    ):
+        faults.append(
+            f"unet.decoder_channels={channels}: give {depth} whole numbers above 0, deepest first, "
+            f"such as {list(WIDTHS[:depth])}, as unet.depth={depth} has so many decoder blocks"
+        )
+    if attention not in (None, "scse"):
+        faults.append(f"unet.attention={attention}: give null or scse")
+    raise_faults("bad settings", faults)

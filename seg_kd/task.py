@@ -1,9 +1,10 @@
 """Semantic segmentation as a task of the engine."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,16 @@ from stagewise_kd.plan import Monitor
 LossName = Literal["cross_entropy", "dice", "focal"]
 
 
+def _are_weights(weights: Any, classes: int) -> bool:
+    """Whether these are finite weights of so many classes."""
+    return (
+        isinstance(weights, list | tuple)
+        and len(weights) == classes
+        and all(isinstance(w, int | float) and 0 <= w < math.inf for w in weights)
+        and any(weights)
+    )
+
+
 @dataclass(frozen=True)
 class Segmentation:
     """One class a pixel, scored by mean IoU over the data set; void pixels count nowhere.
@@ -30,7 +41,8 @@ class Segmentation:
         class_weights: of cross-entropy, one a class; None for equal ones.
 
     Raises:
-        UserError: a loss is unknown, or there are not as many weights as classes.
+        UserError: a loss is unknown, or the weights are not one number a class, none negative
+            and some above 0.
     """
 
     classes: Sequence[str]
@@ -41,12 +53,13 @@ class Segmentation:
 
     def __post_init__(self) -> None:
         known = ("cross_entropy", "dice", "focal")
-        if not self.losses or set(self.losses) - set(known):
+        if not self.losses or any(name not in known for name in self.losses):
             raise UserError(f"loss={list(self.losses)}: give one or more of {', '.join(known)}")
-        if self.class_weights is not None and len(self.class_weights) != len(self.classes):
+        weights = self.class_weights
+        if weights is not None and not _are_weights(weights, len(self.classes)):
             raise UserError(
-                f"class_weights={list(self.class_weights)}: give one a class, there are "
-                f"{len(self.classes)} ({', '.join(self.classes)})"
+                f"class_weights={weights}: give one number a class, none negative and not all 0; "
+                f"there are {len(self.classes)} ({', '.join(self.classes)})"
             )
 
     def label_loss(self, logits: Tensor, labels: Tensor) -> Tensor:

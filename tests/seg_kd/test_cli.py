@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 import seg_kd
 from seg_kd.cli import main
+from seg_kd.run import make_task
 from stagewise_kd.shapes import CLASSES
 from tests.fake_runs import write_run
 
@@ -134,6 +135,10 @@ def test_evaluate_gives_the_runs_own_figures(finished, capsys):
 )
 def test_variants_run(command, override):
     assert cli(*command, override) == 0
+
+
+def test_one_loss_needs_no_list():
+    assert make_task({"loss": "dice", "class_weights": None}, ["a", "b"]).losses == ["dice"]
 
 
 def test_matched_decoder_and_half_width(command, here):
@@ -296,6 +301,11 @@ class TestBadInput:
             (["decoder=teacher", "method=no_teacher"], ["takes nothing from a teacher"]),
             (["schedule=all"], ["give sequential or concurrent"]),
             (["unet.depth=7"], ["unet.depth=7: give 3, 4 or 5"]),
+            (["unet.decoder_channels=[64,32]"], ["[64, 32]: give 5 whole numbers above 0"]),
+            (["unet.decoder_channels=[64,32,0,8,8]"], ["give 5 whole numbers above 0"]),
+            (["unet.attention=foo", "unet.depth=6"], ["=foo: give null or scse", "3, 4 or 5"]),
+            (["class_weights=[-1,2,3]"], ["class_weights=[-1, 2, 3]", "there are 11"]),
+            (["loss=null"], ["loss=[None]: give one or more"]),
             (["loss=[bce]"], ["give one or more of cross_entropy, dice, focal"]),
             (["data.label_fraction=0"], ["data.label_fraction=0"]),
             (["data=camvid", "data.root=nowhere"], ["nowhere: no such folder"]),

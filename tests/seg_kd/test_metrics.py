@@ -102,5 +102,11 @@ class TestLoss:
     def test_faults(self):
         with pytest.raises(UserError, match="give one or more of cross_entropy, dice, focal"):
             Segmentation(NAMES, ["bce"])
-        with pytest.raises(UserError, match="give one a class, there are 3"):
-            Segmentation(NAMES, class_weights=[1.0])
+
+    @pytest.mark.parametrize(
+        "weights", [["a", 2, 3], [-1, 2, 3], [0, 0, 0], [float("nan"), 1, 1], [1.0], "abc", 3]
+    )
+    def test_class_weights_that_weigh_nothing(self, weights):
+        said = "give one number a class, none negative and not all 0; there are 3"
+        with pytest.raises(UserError, match=said):
+            Segmentation(NAMES, class_weights=weights)
