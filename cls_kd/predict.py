@@ -39,8 +39,10 @@ def predict(run: Path, paths: Sequence[Path], out: Path, top: int = 3) -> list[l
 
     Raises:
         UserError: the run is not finished, or a path is missing, holds no image or a damaged
-            one, or `out` cannot be written.
+            one, `top` is below 1, or `out` cannot be written.
     """
+    if top < 1:
+        raise UserError(f"--top {top}: give how many classes an image, 1 or more")
     student, described = open_student(run)
     files = _files(paths)
     size = tuple(described["size"])

@@ -45,15 +45,15 @@ def predict(
 
     Raises:
         UserError: the run is not finished, or a path is missing, holds no image or a damaged
-            one, or `out` cannot be written.
+            one, tile and overlap do not go together, or `out` cannot be written.
     """
+    if tile % STRIDE or overlap % STRIDE or not 0 <= 2 * overlap < tile:
+        raise UserError(
+            f"--tile {tile} --overlap {overlap}: give multiples of {STRIDE}, an overlap of 0 or "
+            "more, and a tile of more than twice the overlap"
+        )
     net, described = open_network(run)
     channels = described["network"]["channels"]
-    if tile % STRIDE or overlap % STRIDE or overlap * 2 >= tile:
-        raise UserError(
-            f"--tile {tile} --overlap {overlap}: give multiples of {STRIDE}, and a tile of more "
-            "than twice the overlap"
-        )
     files = _files(paths, channels)
     masks = []
     for file, name in files:

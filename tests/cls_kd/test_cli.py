@@ -358,6 +358,10 @@ class TestBadInput:
         assert "the teacher's 'head' does not fit the student" in error
         assert "student.head=linear for a linear head" in error
 
+    def test_predict_no_class(self, capsys):
+        error = self.said(capsys, "predict", "run", "a.png", "--top", "0")
+        assert "--top 0: give how many classes an image, 1 or more" in error
+
     def test_unfinished_run(self, capsys):
         assert "holds no finished student" in self.said(capsys, "evaluate", "nowhere")
         assert "holds no finished run" in self.said(capsys, "compare", "nowhere")

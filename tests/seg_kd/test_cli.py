@@ -372,6 +372,12 @@ class TestBadInput:
             error = self.said(capsys, *argv)
             assert f"{run}: is a classification run, expected a segmentation run" in error
 
+    @pytest.mark.parametrize(("tile", "overlap"), [("1024", "-32"), ("0", "-32"), ("0", "0")])
+    def test_tiles_that_do_not_go(self, capsys, tile, overlap):
+        options = [f"--tile={tile}", f"--overlap={overlap}"]
+        error = self.said(capsys, "predict", "run", "a.png", *options)
+        assert f"--tile {tile} --overlap {overlap}: give multiples of 32, an overlap of 0" in error
+
     def test_folder_that_is_no_model(self, command, capsys, tmp_path):
         (tmp_path / "none").mkdir()
         error = self.said(capsys, *command, f"teacher.checkpoint={tmp_path / 'none'}")
