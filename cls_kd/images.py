@@ -56,7 +56,7 @@ def load_images(paths: Sequence[Path], size: Size, in_memory: bool | None = None
     keep = keeps(in_memory, 3 * len(paths) * size[0] * size[1] * margin**2)
     files = FileImages(paths, partial(decode, size=size, margin=margin))
     images, faults = read_all(files, keep, threads=max(size) > SMALL)
-    raise_first(f"{len(faults)} images cannot be read; replace or delete them", faults)
+    raise_first("cannot read every image; replace or delete", faults)
     return images
 
 
@@ -85,6 +85,6 @@ def find_classes(root: Path, splits: Iterable[str]) -> dict[str, dict[str, list[
         if extra := set(members) ^ classes:
             faults.append(f"{split}/ and train/ differ in the classes {', '.join(sorted(extra))}")
     if len(classes) < 2:
-        faults.append(f"{root / 'train'} holds {len(classes)} class folders, at least 2 are needed")
+        faults.append(f"class folders in {root / 'train'}: {len(classes)}, at least 2 are needed")
     raise_faults(f"{root}: not a usable image folder", faults)
     return found

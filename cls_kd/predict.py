@@ -63,7 +63,7 @@ def predict(run: Path, paths: Sequence[Path], out: Path, top: int = 3) -> list[l
     with writing_into(out):
         _write_csv(out / "predictions.csv", rows)
         write_whole(sheet, lambda path: _sheet(path, images[:SHEET], rows[:SHEET]))
-    console.print(f"{len(rows)} images: {out / 'predictions.csv'}, {sheet}")
+    console.print(f"{len(rows)} image{'s' * (len(rows) > 1)}: {out / 'predictions.csv'}, {sheet}")
     return rows
 
 

@@ -124,7 +124,7 @@ def _clashes(legend: Legend) -> list[str]:
     """What cannot be told apart."""
     count, faults = len(legend.classes), []
     if not 2 <= count <= MOST:
-        faults.append(f"{count} classes; expected 2 to {MOST}")
+        faults.append(f"number of classes: {count}, expected 2 to {MOST}")
     if len(set(legend.classes)) < count:
         faults.append("a class is named twice")
     colours = [*legend.colours, *legend.void_colours]

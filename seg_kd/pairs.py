@@ -89,7 +89,7 @@ def load_pairs(
         found, wrong = read_all(files, keep, threads=pixels is None or pixels > SMALL)
         decoded.append(found)
         faults += wrong
-    raise_first(f"{root}: {len(faults)} faults in images and masks", faults)
+    raise_first(f"{root}: faults in images and masks", faults)
     whole = Part([path.relative_to(root).as_posix() for path in paths], *decoded)
     of = [split for split, *_ in rows]
     return {
@@ -190,7 +190,7 @@ def load_unlabelled(root: str, size: Size, channels: int) -> tuple[list[str], Im
     pixels = size[0] * size[1]
     keep = keeps(None, len(paths) * pixels * channels)
     images, faults = read_all(files, keep, threads=pixels > SMALL)
-    raise_first(f"data.unlabelled={root}: {len(faults)} images cannot be read", faults)
+    raise_first(f"data.unlabelled={root}: cannot read every image; replace or delete", faults)
     return [f"unlabelled/{found.relative_to(path).as_posix()}" for found in paths], images
 
 

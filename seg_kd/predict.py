@@ -63,7 +63,9 @@ def predict(
         with writing_into(target.parent):
             _write(target, image, mask, described["palette"])
         masks.append(target)
-    console.print(f"{len(masks)} masks and overlays in {out}", soft_wrap=True)
+    console.print(
+        f"{len(masks)} mask{'s' * (len(masks) > 1)}, with overlay, in {out}", soft_wrap=True
+    )
     return masks
 
 

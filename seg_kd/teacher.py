@@ -57,12 +57,12 @@ def _check(
         )
     if found["channels"] != channels:
         faults.append(
-            f"it takes images of {found['channels']} channels, the run gives {channels}; "
+            f"channels of images: it takes {found['channels']}, the run gives {channels}; "
             f"set data.channels={found['channels']}"
         )
     if found["classes"] != len(classes) and (found["classes"], len(classes)) != (1, 2):
         faults.append(
-            f"it knows {found['classes']} classes, the data has {len(classes)} "
+            f"classes: it knows {found['classes']}, the data has {len(classes)} "
             f"({', '.join(classes[:12])}); pick a teacher trained on these classes"
         )
     elif known is not None and known != classes:

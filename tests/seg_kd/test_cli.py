@@ -325,12 +325,12 @@ class TestBadInput:
     def test_teacher_of_other_classes(self, command, capsys, tmp_path):
         unet(classes=5).save_pretrained(tmp_path / "five")
         error = self.said(capsys, *command, f"teacher.checkpoint={tmp_path / 'five'}")
-        assert "it knows 5 classes, the data has 11 (background, arrow" in error
+        assert "classes: it knows 5, the data has 11 (background, arrow" in error
 
     def test_teacher_of_other_channels(self, command, capsys, tmp_path):
         unet(in_channels=1).save_pretrained(tmp_path / "grey")
         error = self.said(capsys, *command, f"teacher.checkpoint={tmp_path / 'grey'}")
-        assert "images of 1 channels, the run gives 3; set data.channels=1" in error
+        assert "channels of images: it takes 1, the run gives 3; set data.channels=1" in error
 
     def test_teacher_of_another_architecture(self, command, capsys, tmp_path):
         smp.FPN("resnet18", encoder_weights=None).save_pretrained(tmp_path / "fpn")

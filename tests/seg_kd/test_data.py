@@ -172,7 +172,7 @@ def test_every_fault_is_listed_at_once(tmp_path):
     (test / "images/b.png").write_bytes(b"no image")
     (test / "masks/deep/c.png").write_bytes((test / "masks/deep/c.png").read_bytes()[:60])
     error = faults(tmp_path)
-    assert f"{tmp_path}: 7 faults in images and masks" in error
+    assert f"{tmp_path}: faults in images and masks: \n" in error
     for expected in (
         f"{train}/images/a.jpg has no mask in {train}/masks",
         f"{train}/masks/extra.png has no image in {train}/images",
@@ -190,7 +190,6 @@ def test_of_many_faults_the_first_are_shown(tmp_path):
     for n in range(30):
         write(tmp_path / f"train/images/{n:02d}.png", encoded(quadrants()))
     error = faults(tmp_path)
-    assert "30 faults" in error
     assert error.count("has no mask") == 20
     assert error.endswith("and 10 more")
 
@@ -223,7 +222,7 @@ def test_original_size_where_all_images_share_it(tmp_path):
         (None, "no such file; write the class names into it"),
         ("classes: {a: [0, 0, 0", "not readable as YAML"),
         ("names: [a, b]", "expected `classes:`"),
-        ("classes: [a]", "1 classes; expected 2"),
+        ("classes: [a]", "number of classes: 1, expected 2"),
         ("classes: [a, a]", "named twice"),
         ("classes: {a: [0, 0, 0], b: [0, 0, 0]}", "colour [0, 0, 0] is given twice"),
         ("classes: {a: [0, 0, 0], b: red}", "class b: 'red' is no colour"),
@@ -430,7 +429,7 @@ def test_unlabelled_images_are_added(source, tmp_path):
     assert image.shape == data.shape
     assert (mask == VOID).all()
     (tmp_path / "bad.png").write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"1 images cannot be read: .*bad.png"):
+    with pytest.raises(UserError, match=r": cannot read every image; replace or delete: .*bad.png"):
         make_data(source, transforms.none, unlabelled=str(tmp_path))
     (tmp_path / "empty").mkdir()
     for name, expected in (("empty", "holds no images"), ("none", "no such folder")):
