@@ -19,7 +19,7 @@ Runs = dict[str, list[dict[str, Spent]]]  # of each variant and repetition, by s
 Figures = dict[str, dict[str, Any]]  # of each variant, of one stage or of all
 
 COLUMNS = ("seconds", "images/s", "a ÷ x", "a' ÷ x", "x ÷ e", "peak MiB", "cache MiB")
-FEATURES = "features"  # the stages that match features, together
+FEATURES = "matched"  # the stages that match features, together
 ALL = "all"
 
 
