@@ -226,9 +226,8 @@ class TestWandb:
         assert sorted(row["_step"] for run in runs for row in run.history) == [0, 1]
 
     def test_unknown_mode(self, folder):
-        tracker = wandb_tracker(folder, CONFIG, FACTS, mode="maybe")
         with pytest.raises(UserError, match=r"wandb.mode=maybe: give offline or online"):
-            tracker.log("stem", 0, 0, {})
+            wandb_tracker(folder, CONFIG, FACTS, mode="maybe")
 
     def test_a_whole_run(self, tmp_path, home):
         bench = make_bench()
