@@ -172,7 +172,7 @@ def choose(demand: Demand, sizes: dict[Column, int], budget: float) -> set[Colum
 
 def described(chosen: set[Column], sizes: dict[Column, int], views: int, demand: Demand) -> str:
     """One line that tells what is cached: "inputs 0.8 GB + targets 0.4 GB cached, 4 views; …"."""
-    kinds = {"data": "images", "student": "inputs", "teacher": "targets"}
+    kinds = {"data": "data", "student": "inputs", "teacher": "targets"}
     parts = []
     for owner, kind in kinds.items():
         wanted, kept = (
@@ -182,9 +182,10 @@ def described(chosen: set[Column], sizes: dict[Column, int], views: int, demand:
         if kept:
             whole = "" if kept == wanted else f" of {_gigabytes(wanted)}"
             parts.append(f"{kind} {_gigabytes(kept)}{whole}")
+    shown = f"{views} view{'s' * (views > 1)}"
     if not parts:
-        return f"nothing cached, {views} views; cache.budget_gb is too small"
-    return f"{' + '.join(parts)} cached, {views} views; est. {demand.speedup(chosen):.1f}× faster"
+        return f"nothing cached, {shown}; cache.budget_gb is too small"
+    return f"{' + '.join(parts)} cached, {shown}; est. {demand.speedup(chosen):.1f}× faster"
 
 
 def _gigabytes(size: float) -> str:

@@ -25,6 +25,8 @@ from stagewise_kd.recorder import BEST, LAST, Recorder
 from stagewise_kd.run_folder import RunFolder, read_json
 from stagewise_kd.training import StageModule, put_back
 
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # it praises other products
+
 OWN: dict[str, Any] = {
     "logger": False,
     "enable_progress_bar": False,
@@ -146,7 +148,6 @@ def _train_stage(
 
 
 def _trainer(stage: Stage, fitting: Fitting, recorder: Recorder, label: str) -> lightning.Trainer:
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     compiled = [CompiledBlocks()] if fitting.compile else []
     callbacks = [recorder, StageProgress(label), *compiled]
     own = {**OWN, "max_epochs": stage.epochs, "callbacks": callbacks}
