@@ -66,7 +66,8 @@ def run_plan(
             grafted |= pieces(stage, adapters[stage.name].to(bench.device))
             if bench.fitting.graft and "graft" not in record:
                 record["graft"] = graft_score(grafted, bench)
-        _finish_stage(record, run, folder, index, len(plan))
+        label = f"stage {index + 1}/{len(plan)} {stage.name}"
+        _finish_stage(record, run, folder, label, bench.task.monitor.name)
         records.append(record)
     if bench.fitting.cache and rank() == 0:
         store_of(bench.fitting.cache, run.path).keep(set())
@@ -183,7 +184,7 @@ def _next_epoch(last: Path) -> int:
 
 
 def _finish_stage(
-    record: dict[str, Any], run: RunFolder, folder: Path, index: int, count: int
+    record: dict[str, Any], run: RunFolder, folder: Path, label: str, metric: str
 ) -> None:
     """Write the stage's record, drop what only a running stage needs, and say how it went."""
     if rank() == 0 and (folder / LAST).exists():
@@ -191,10 +192,9 @@ def _finish_stage(
         (folder / LAST).unlink()
         run.set_stage(record["name"], "done")
         best = record["best"]
-        grafts = list(record.get("graft", {}).items())[:1]
-        graft = "".join(f"  graft {name} {value:.4f}" for name, value in grafts)
+        graft = f"  graft {metric} {record['graft'][metric]:.4f}" if "graft" in record else ""
         console.print(
-            f"stage {index + 1}/{count} {record['name']}: val {best['monitor']} "
+            f"{label}: val {best['monitor']} "
             f"{best['value']:.4f} (epoch {best['epoch'] + 1}/{record['epochs']}){graft}  "
             f"{record['seconds']:.0f} s",
             soft_wrap=True,
