@@ -172,7 +172,8 @@ def check_values(config: dict[str, Any]) -> None:
         faults.append(f"data.val={val}: give a number of images, or null")
     if not isinstance(config["graft"], bool):
         faults.append(f"graft={config['graft']}: give true or false")
-    faults += _cache_faults(config["cache"])
+    if config.get("cache"):  # a teacher's own run has none
+        faults += _cache_faults(config["cache"])
     if not isinstance(config["lr"], int | float) or not config["lr"] > 0:
         faults.append(f"lr={config['lr']}: give a number above 0")
     raise_faults("bad settings", faults)

@@ -163,6 +163,7 @@ def test_teacher_is_trained_once_for_all_runs(pictures, here, capsys):
     assert cls_kd(*data, "data.fraction=0.5", "seed=1", "out=two") == 0
     assert [*(here / "runs" / "teachers").iterdir()] == [store]
     assert (store / "result.json").stat().st_mtime_ns == trained
+    assert cls_kd("evaluate", str(store)) == 0
     manifests = [json.loads((here / n / "manifest.json").read_text()) for n in ("one", "two")]
     assert manifests[0]["teacher_hash"] == manifests[1]["teacher_hash"]
 
