@@ -37,6 +37,12 @@ class Feeds:
     seconds: float = 0.0
 
 
+def uncached(stage: Stage, data: Data) -> Feeds:
+    """The samples of a stage as they are, with new views in every epoch."""
+    _, samples = data.for_stage(stage.sees_labels)
+    return Feeds(Feed(samples), Feed(data.val))
+
+
 def store_of(caching: Caching, run: Path) -> Store:
     """Where the cache of a run lies."""
     place = hashlib.sha256(str(run.absolute()).encode()).hexdigest()[:12]
@@ -78,11 +84,11 @@ class FeatureCache:
     def feeds(self, stage: Stage) -> Feeds:
         """What a stage reads, cached as far as that is worth it and fits."""
         start = time.perf_counter()
-        name, samples = self._data.for_stage(stage.sees_labels)
         demand = Demand(stage, self._nets, self._costs, prod(self._data.shape))
         if not demand.cacheable:
             self.clear()
-            return Feeds(Feed(samples), Feed(self._data.val))
+            return uncached(stage, self._data)
+        name, samples = self._data.for_stage(stage.sees_labels)
         views = min(self._views, stage.epochs)
         train = [Split(name, samples, view) for view in range(views)]
         val = [Split("val", self._data.val, None)]

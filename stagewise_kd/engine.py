@@ -13,12 +13,12 @@ from torch import nn
 
 from stagewise_kd.bench import Bench, Fitting, graft_score, pieces
 from stagewise_kd.blocks import BlockNet
-from stagewise_kd.cache import FeatureCache, Feeds, store_of
+from stagewise_kd.cache import FeatureCache, Feeds, store_of, uncached
 from stagewise_kd.compiling import CompiledBlocks
 from stagewise_kd.distributed import barrier, rank
 from stagewise_kd.errors import UserError
 from stagewise_kd.files import write_json
-from stagewise_kd.loaders import Data, Feed, Owner, train_loader, val_loader
+from stagewise_kd.loaders import Owner, train_loader, val_loader
 from stagewise_kd.plan import Plan, Stage
 from stagewise_kd.progress import StageProgress, console
 from stagewise_kd.recorder import BEST, LAST, Recorder
@@ -59,7 +59,7 @@ def run_plan(
         record = read_json(folder / "stage.json")
         if record is None:
             cache = cache or _cache(bench, run)
-            feeds = cache.feeds(stage) if cache else _uncached(stage, bench.data)
+            feeds = cache.feeds(stage) if cache else uncached(stage, bench.data)
             record = _train_stage(stage, adapters[stage.name], feeds, bench, run, folder, len(plan))
         put_back(load_file(folder / BEST), bench.student, adapters[stage.name])
         if stage.graftable and bench.teacher is not None:
@@ -85,11 +85,6 @@ def _cache(bench: Bench, run: RunFolder) -> FeatureCache | None:
     return FeatureCache(
         fitting.cache, nets, bench.data, bench.device, fitting.precision, loading, run.path
     )
-
-
-def _uncached(stage: Stage, data: Data) -> Feeds:
-    _, samples = data.for_stage(stage.sees_labels)
-    return Feeds(Feed(samples), Feed(data.val))
 
 
 def _train_stage(
