@@ -26,7 +26,8 @@ from seg_kd.unet import unet
 from stagewise_kd import run as shared
 from stagewise_kd.bench import Bench
 from stagewise_kd.blocks import BlockNet
-from stagewise_kd.cli import config_folder, resolved
+from stagewise_kd.cli import config_folder
+from stagewise_kd.config import resolved
 from stagewise_kd.images import Images, Size
 from stagewise_kd.plan import Plan
 from stagewise_kd.resnet import resnet

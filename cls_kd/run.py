@@ -15,6 +15,7 @@ from cls_kd.teacher import load_teacher, pretrained
 from stagewise_kd import run as shared
 from stagewise_kd.bench import Bench
 from stagewise_kd.blocks import BlockNet
+from stagewise_kd.config import stage_epochs
 from stagewise_kd.errors import UserError
 from stagewise_kd.experiment import Experiment
 from stagewise_kd.images import Size
@@ -69,7 +70,8 @@ def experiment(config: dict[str, Any], text: str, out: Path) -> Experiment:
     data, source = load_data(config)
     student = _student(config, len(source.classes))
     task = Classification(len(source.classes))
-    method = partial(instantiate(config["method"]), task, student, epochs=config["epochs"])
+    epochs = stage_epochs(config, len(student.names))
+    method = partial(instantiate(config["method"]), task, student, epochs=epochs)
     if shared.needs_teacher(config):
         untrained = _untrained(config, config["teacher"], len(source.classes))
         check_plan(method(untrained), student, untrained, data.shape)  # before hours of training

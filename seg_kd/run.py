@@ -1,7 +1,6 @@
 """From the config of a segmentation run to its experiment."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from hydra.utils import instantiate
@@ -10,6 +9,7 @@ from omegaconf import DictConfig
 from seg_kd.data import make_data
 from seg_kd.decoders import decoder_shape
 from seg_kd.decoders import describe as describe_decoder
+from seg_kd.methods import encoder_blocks
 from seg_kd.networks import describe, smp_config
 from seg_kd.sources import Source
 from seg_kd.task import Segmentation
@@ -18,13 +18,12 @@ from seg_kd.unet import WIDTHS, unet
 from stagewise_kd import run as shared
 from stagewise_kd.bench import Bench
 from stagewise_kd.blocks import BlockNet, copy_block
+from stagewise_kd.config import Config, method_name, stage_epochs
 from stagewise_kd.errors import UserError, raise_faults
 from stagewise_kd.experiment import Experiment
 from stagewise_kd.loaders import Data
-from stagewise_kd.plan import check_plan
+from stagewise_kd.plan import Plan, check_plan
 from stagewise_kd.progress import console
-
-Config = dict[str, Any]
 
 
 def run(cfg: DictConfig) -> None:
@@ -65,7 +64,7 @@ def experiment(config: Config, text: str, out: Path) -> Experiment:
     Raises:
         UserError: anything in the config or the data is wrong.
     """
-    check_decoder(config, shared.method_name(config))
+    check_decoder(config, method_name(config))
     torch.manual_seed(config["seed"])
     data, source = load_data(config)
     task = make_task(config, source.classes)
@@ -77,7 +76,7 @@ def experiment(config: Config, text: str, out: Path) -> Experiment:
     if config["teacher"] and config["teacher"]["checkpoint"]:
         teacher, like = load_teacher(config, like, source.classes)
     student = make_student(config, like, teacher)
-    plan = instantiate(config["method"])(task, student, teacher, epochs=config["epochs"])
+    plan = _plan(config, task, student, teacher)
     network = describe(student, config["student"]["name"], config["student"]["width"])
     described = {
         "task": task.name,
@@ -103,8 +102,13 @@ def _check_before_training(config: Config, data: Data, task: Segmentation) -> No
     like = _network(config, len(task.classes), data.shape[0])
     teacher = unet(**like)
     student = make_student(config, like, teacher, say=False)
-    plan = instantiate(config["method"])(task, student, teacher, epochs=config["epochs"])
-    check_plan(plan, student, teacher, data.shape)
+    check_plan(_plan(config, task, student, teacher), student, teacher, data.shape)
+
+
+def _plan(config: Config, task: Segmentation, student: BlockNet, teacher: BlockNet | None) -> Plan:
+    epochs = stage_epochs(config, len(encoder_blocks(student)) + 1)  # the decoder is one stage
+    plan: Plan = instantiate(config["method"])(task, student, teacher, epochs=epochs)
+    return plan
 
 
 def teacher_config(config: Config) -> Config:

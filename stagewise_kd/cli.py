@@ -8,20 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from stagewise_kd.errors import UserError, raise_faults
-
-PATHS = (
-    *("data.root", "data.splits", "data.unlabelled", "data.classes"),
-    *("teacher.checkpoint", "cache.dir"),
-)
-DTYPES = ("bfloat16", "float16", "float32")
+from stagewise_kd.errors import StudyError, UserError
+from stagewise_kd.study import plan_study, run_study
 
 
 def config_folder(front_end: str) -> str:
@@ -34,7 +26,7 @@ def config_folder(front_end: str) -> str:
 def hydra_run(
     front_end: str, run: Callable[[DictConfig], object], overrides: Sequence[str]
 ) -> None:
-    """Compose the config of a front end from `overrides` and run it: once, or swept with `-m`."""
+    """Compose the config of a front end from `overrides` and run it: once, or a study with `-m`."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through, `guarded` says them in one line
     flags = [
         item for item in overrides if item in ("-m", "--multirun")
@@ -46,6 +38,25 @@ def hydra_run(
         if item not in flags
     ]
     sys.argv = [f"{front_end}-kd run", *flags, *settings]
+    folder = config_folder(front_end)
+
+    def launch(job: Callable[[DictConfig], None]) -> None:
+        hydra.main(version_base="1.3", config_path=folder, config_name="config")(job)()
+
+    try:
+        if flags:
+            run_study(plan_study(folder, settings), run, launch)
+        else:
+            _run_one(run, launch)
+    except ConfigCompositionException as error:
+        if "Could not override" in str(error):
+            raise UserError(_misspelled(str(error), folder)) from None
+        raise
+
+
+def _run_one(
+    run: Callable[[DictConfig], object], launch: Callable[[Callable[[DictConfig], None]], None]
+) -> None:
     failures: list[Exception] = []
 
     def job(cfg: DictConfig) -> None:
@@ -54,13 +65,7 @@ def hydra_run(
         except Exception as error:  # kept from Hydra, which would say it in its own way
             failures.append(error)
 
-    folder = config_folder(front_end)
-    try:
-        hydra.main(version_base="1.3", config_path=folder, config_name="config")(job)()
-    except ConfigCompositionException as error:
-        if "Could not override" in str(error):
-            raise UserError(_misspelled(str(error), folder)) from None
-        raise
+    launch(job)
     if failures:
         raise failures[0]
 
@@ -77,6 +82,9 @@ def guarded(work: Callable[[], object]) -> int:
     except (HydraException, OmegaConfBaseException) as error:
         cause = error.__cause__
         message = str(cause) if isinstance(cause, UserError) else _one_line(error)
+    except StudyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         message = "interrupted; the same command goes on from the last finished epoch"
         print(message, file=sys.stderr)
@@ -109,87 +117,3 @@ def _paths(node: Any, prefix: str = "") -> list[str]:
     below = node.items() if isinstance(node, dict) else ()
     found = [path for key, value in below for path in _paths(value, f"{prefix}.{key}")]
     return [path.removeprefix(".") for path in (prefix, *found) if path]
-
-
-def run_path(cfg: DictConfig, name: str) -> Path:
-    """The run folder: `out`, or a readable name below runs/; in a multirun, one below `out`.
-
-    Args:
-        cfg: the composed config.
-        name: readable name of the run, such as "cifar10-0.25/resnet10-stagewise-s0".
-    """
-    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
-        return Path(cfg.out or "runs") / f"{name}{_sweep_suffix()}"
-    return Path(cfg.out) if cfg.out else Path("runs") / name
-
-
-def _sweep_suffix() -> str:
-    """The swept settings that the name does not tell, so that no two jobs share a folder."""
-    told = {"seed", "student", "decoder", "method", "data", "data.fraction"}
-    asked = OverridesParser.create().parse_overrides([a for a in sys.argv[1:] if "=" in a])
-    swept = {item.key_or_group for item in asked if item.is_sweep_override()} - told
-    job = OverridesParser.create().parse_overrides(HydraConfig.get().overrides.task)
-    values = {i.key_or_group: i.get_value_element_as_str() for i in job if i.key_or_group in swept}
-    return "".join(
-        f"-{key.rsplit('.', 1)[-1]}{value.strip('/').replace('/', '_')}"
-        for key, value in values.items()
-    )
-
-
-def resolved(cfg: DictConfig) -> dict[str, Any]:
-    """The config as plain values, with absolute paths and without `out`: what config.yaml holds."""
-    cfg = cfg.copy()
-    for path in PATHS:
-        if value := OmegaConf.select(cfg, path):
-            OmegaConf.update(cfg, path, str(Path(value).expanduser().absolute()))
-    config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-    config.pop("out", None)
-    return config
-
-
-def check_values(config: dict[str, Any]) -> None:
-    """Check the numbers that every run has.
-
-    Raises:
-        UserError: lists all that are of the wrong kind or out of range.
-    """
-    whole = {"epochs": 1, "batch_size": 1, "workers": 0, "seed": 0}
-    faults = [
-        f"{name}={config[name]}: give a whole number from {least} up"
-        for name, least in whole.items()
-        if not isinstance(config[name], int) or config[name] < least
-    ]
-    fraction, size = config["data"]["fraction"], config["data"]["size"]
-    if not isinstance(fraction, int | float) or not 0 < fraction <= 1:
-        faults.append(f"data.fraction={fraction}: give a number above 0 and up to 1")
-    sides = [size] * 2 if isinstance(size, int) else size
-    if size is not None and not (
-        isinstance(sides, list) and [isinstance(n, int) and n > 0 for n in sides] == [True] * 2
-    ):
-        faults.append(f"data.size={size}: give one side in pixels, or [height,width]")
-    val = config["data"]["val"]
-    if val is not None and (not isinstance(val, int) or val < 0):
-        faults.append(f"data.val={val}: give a number of images, or null")
-    if not isinstance(config["graft"], bool):
-        faults.append(f"graft={config['graft']}: give true or false")
-    if config.get("cache"):  # a teacher's own run has none
-        faults += _cache_faults(config["cache"])
-    if not isinstance(config["lr"], int | float) or not config["lr"] > 0:
-        faults.append(f"lr={config['lr']}: give a number above 0")
-    raise_faults("bad settings", faults)
-
-
-def _cache_faults(cache: dict[str, Any]) -> list[str]:
-    views, budget, dtype = (cache[key] for key in ("views", "budget_gb", "dtype"))
-    checks = {
-        f"cache.views={views}: give a whole number from 1 up": isinstance(views, int) and views > 0,
-        f"cache.budget_gb={budget}: give gigabytes, 0 for no cache": budget is None
-        or (isinstance(budget, int | float) and budget >= 0),
-        f"cache.dtype={dtype}: give {' or '.join(DTYPES)}": dtype in DTYPES,
-    }
-    return [fault for fault, good in checks.items() if not good]
-
-
-def to_yaml(config: dict[str, Any]) -> str:
-    """The config as the text of config.yaml."""
-    return OmegaConf.to_yaml(OmegaConf.create(config))

@@ -1,8 +1,12 @@
-"""The one exception that stands for bad input."""
+"""The exceptions that end a command with a message instead of a traceback."""
 
 
 class UserError(Exception):
     """Bad input: the message names the thing, what arrived, what was expected and what to do."""
+
+
+class StudyError(Exception):
+    """Some jobs of a study did not finish: the message says which, and why."""
 
 
 def raise_faults(subject: str, faults: list[str]) -> None:

@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from stagewise_kd.bench import Bench, Fitting, score
 from stagewise_kd.blocks import BlockNet
-from stagewise_kd.cli import check_values, resolved
+from stagewise_kd.config import check_values, resolved
 from stagewise_kd.errors import UserError
 from stagewise_kd.loaders import Data
 from stagewise_kd.task import Task

@@ -13,8 +13,15 @@ from omegaconf import DictConfig
 
 from stagewise_kd.bench import Fitting
 from stagewise_kd.cache_plan import Caching
-from stagewise_kd.cli import check_values, resolved, run_path, to_yaml
 from stagewise_kd.comparison.report import print_result
+from stagewise_kd.config import (
+    Config,
+    check_values,
+    method_name,
+    resolved,
+    run_name,
+    to_yaml,
+)
 from stagewise_kd.distributed import processes, rank
 from stagewise_kd.engine import check_trainer
 from stagewise_kd.experiment import Experiment, run_experiment
@@ -22,7 +29,6 @@ from stagewise_kd.progress import console
 from stagewise_kd.run_folder import open_run
 from stagewise_kd.trackers import no_tracker, untracked
 
-Config = dict[str, Any]
 Build = Callable[[Config, str, Path], Experiment]
 
 
@@ -37,23 +43,10 @@ def run(package: str, build: Build, cfg: DictConfig) -> None:
     config = resolved(cfg)
     check_values(config)
     check_trainer(config["trainer"])
-    out = run_path(cfg, run_name(config))
+    out = Path(cfg.out or Path("runs") / run_name(config))
     command = ["-m", package, "run", *_overrides(), f"out={out}"]
     with processes(command, config["trainer"]):
         train(build, config, out)
-
-
-def run_name(config: Config) -> str:
-    """Readable name of a run: data and fraction / student, decoder, method and seed."""
-    data, decoder = config["data"], config.get("decoder")
-    parts = [config["student"]["name"], decoder and decoder["name"], method_name(config)]
-    job = "-".join([part for part in parts if part] + [f"s{config['seed']}"])
-    return f"{data['name']}-{data['fraction']:.2f}/{job}"
-
-
-def method_name(config: Config) -> str:
-    """Name of the method: that of the function that makes the plan."""
-    return str(config["method"]["_target_"]).rsplit(".", 1)[-1]
 
 
 def _overrides() -> list[str]:
@@ -119,6 +112,7 @@ def teacher_config(config: Config, changes: Config) -> Config:
         "teacher": None,
         "method": {"_target_": "stagewise_kd.methods.no_teacher", "_partial_": True},
         "schedule": "sequential",
+        "budget": "paper",
         "graft": True,
         "cache": None,
         "epochs": teacher["epochs"],

@@ -12,10 +12,11 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from stagewise_kd import wandb_run
-from stagewise_kd.cli import config_folder, resolved
+from stagewise_kd.cli import config_folder
 from stagewise_kd.comparison.compare import compare
 from stagewise_kd.comparison.page import Exhibit
 from stagewise_kd.comparison.publish import publish
+from stagewise_kd.config import resolved
 from stagewise_kd.errors import UserError
 from stagewise_kd.experiment import run_experiment
 from stagewise_kd.run_folder import open_run

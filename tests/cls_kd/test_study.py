@@ -1,0 +1,106 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from cls_kd.cli import main
+from stagewise_kd.cli import config_folder
+from stagewise_kd.errors import UserError
+from stagewise_kd.study import plan_study
+
+TINY = ["epochs=1", "batch_size=8", "data.size=32", "student=resnet10", "teacher=resnet18"]
+CONFIGS = Path(config_folder("cls")).parent
+
+
+def cls_kd(*argv: str) -> int:
+    with pytest.raises(SystemExit) as caught:
+        main(argv)
+    return caught.value.code
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def photos(here) -> Path:
+    levels = {"train/bright": 200, "train/dark": 40, "test/bright": 190, "test/dark": 50}
+    for name, level in levels.items():
+        (here / "photos" / name).mkdir(parents=True)
+        for n in range(12):
+            Image.new("RGB", (32, 32), (level, level, n)).save(here / "photos" / name / f"{n}.png")
+    return here / "photos"
+
+
+class TestRunning:
+    def test_a_failed_job_stops_no_other_and_runs_again(self, photos, here, capsys):
+        study = ["run", "-m", "data=folder", "data.root=elsewhere,photos", *TINY]
+        study += ["method=no_teacher", "out=study"]
+        assert cls_kd(*study) == 1
+        said = capsys.readouterr().err
+        assert "1 of 2 jobs in" in said
+        assert said.count("elsewhere: no such folder") == 2  # when it fails, and at the end
+        name = "folder-1.00/resnet10-no_teacher-s0-root"
+        assert "no such folder" in (here / f"study/failures/{name}elsewhere.txt").read_text()
+        result = here / f"study/{name}photos/result.json"
+        before = result.stat().st_mtime_ns
+        shutil.copytree(photos, here / "elsewhere")
+        assert cls_kd(*study) == 0
+        assert (here / f"study/{name}elsewhere/result.json").is_file()
+        assert not [*here.glob("study/failures/**/*.txt")]
+        assert result.stat().st_mtime_ns == before
+
+    def test_bad_settings_stop_the_study_before_its_first_job(self, photos, here, capsys):
+        assert cls_kd("run", "-m", "data=folder", "data.root=photos", "lr=0.1,-1", "out=study") == 2
+        assert "lr=-1: give a number above 0" in capsys.readouterr().err
+        assert not (here / "study").exists()
+
+    def test_methods_of_one_stage_get_the_epochs_of_all(self, photos, here):
+        more = ["method=no_teacher,stagewise", "budget=matched", "out=study", "graft=false"]
+        more += ["teacher.epochs=1", "teacher.store=store"]
+        assert cls_kd("run", "-m", "data=folder", "data.root=photos", *TINY, *more) == 0
+        found = {}
+        for file in here.glob("study/*/*/result.json"):
+            result = json.loads(file.read_text())
+            epochs = [stage["epochs"] for stage in result["stages"]]
+            found[result["method"]] = epochs, result["images_seen"]
+        assert found["no_teacher"][0] == [6]
+        assert found["stagewise"][0] == [1] * 6
+        assert found["no_teacher"][1] == found["stagewise"][1]
+        assert len([*here.glob("store/*/result.json")]) == 1
+
+
+class TestPlanning:
+    def test_what_is_given_on_the_command_line_replaces_the_sweep_of_the_file(self):
+        study = plan_study(config_folder("cls"), ["experiment=cifar10_small", "seed=5", "out=x"])
+        assert len(study.names) == 9
+        assert all(name.endswith("-s5") for name in study.names.values())
+        assert study.folder == Path("x").absolute()
+
+    def test_jobs_of_one_folder_are_refused(self):
+        with pytest.raises(UserError, match=r"same run folder: shapes-1.00/.*-checkpointa_b"):
+            plan_study(config_folder("cls"), ["teacher.checkpoint=a_b,a/b"])
+
+    def test_small_fractions_keep_their_digits(self):
+        study = plan_study(config_folder("cls"), ["data.fraction=0.001,0.5"])
+        assert [name.split("/")[0] for name in study.names.values()] == [
+            "shapes-0.001",
+            "shapes-0.50",
+        ]
+
+
+@pytest.mark.parametrize(
+    "file", sorted(CONFIGS.glob("*/experiment/*.yaml")), ids=lambda file: f"{file.parts[-3:]}"
+)
+def test_every_experiment_says_its_command_and_has_its_own_folder(file):
+    front_end, name = file.parts[-3], file.stem
+    about = file.read_text().split("defaults:")[0]
+    assert f"{front_end}-kd run -m experiment={name}" in about
+    assert "Cost:" in about
+    study = plan_study(config_folder(front_end), [f"experiment={name}", "seed=0"])
+    assert study.folder == Path("runs", name).absolute()
+    assert len(study.names) > 1
