@@ -12,7 +12,7 @@ import torch
 from stagewise_kd.cache_plan import SHARE, Caching, Demand, allowed, choose, described, survey
 from stagewise_kd.cache_tables import Nets, Split, Tables
 from stagewise_kd.distributed import from_first, rank
-from stagewise_kd.loaders import Column, Data, Feed, Rows
+from stagewise_kd.loaders import LABELS, Column, Data, Feed, Rows
 from stagewise_kd.plan import Stage
 from stagewise_kd.progress import console
 from stagewise_kd.store import Store
@@ -80,6 +80,20 @@ class FeatureCache:
         self._nets, self._data, self._device = nets, data, device
         self._views = caching.views
         self._budget = from_first(allowed(caching, store.folder))
+        self._riders = self._small_labels()
+
+    def _small_labels(self) -> set[Column]:
+        """The labels, where they are so small that they are kept when images are loaded anyway.
+
+        A later stage on labels need not load the images again then, just for their labels.
+        """
+        labels = Column("data", LABELS)
+        count = self._views * len(self._data.train) + len(self._data.val)  # type: ignore[arg-type]
+        size = count * self._tables.row_bytes(labels)
+        if size > self._budget / 100 or self._data.images is not None:
+            return set()
+        self._budget -= size
+        return {labels}
 
     def feeds(self, stage: Stage) -> Feeds:
         """What a stage reads, cached as far as that is worth it and fits."""
@@ -125,12 +139,13 @@ class FeatureCache:
         if rank() > 0:
             return True
         tables, store = self._tables, self._tables.store
-        keys = {tables.key(column, split) for split in splits for column in chosen}
+        kept = chosen | self._riders
+        keys = {tables.key(column, split) for split in splits for column in kept}
         try:
             if store.size() + tables.missing_bytes(splits, chosen) > self._budget:
                 store.keep(keys)  # else the tables of the stage before are of use
             for split in splits:
-                tables.fill(split, chosen)
+                tables.fill(split, chosen, self._riders)
             store.keep(keys)
         except OSError as error:
             self.clear()

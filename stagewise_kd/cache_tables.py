@@ -97,14 +97,23 @@ class Tables:
             if self.rows(column, split) is None
         )
 
-    def fill(self, split: Split, chosen: set[Column]) -> None:
-        """Compute what is missing of a split, from the nearest features that are there."""
+    def fill(self, split: Split, chosen: set[Column], riders: set[Column]) -> None:
+        """Compute what is missing of a split, from the nearest features that are there.
+
+        Args:
+            split: the split.
+            chosen: what is wanted.
+            riders: data that is kept as well if the samples have to be loaded.
+        """
         missing = sorted(column for column in chosen if self.rows(column, split) is None)
         if not missing:
             return
         wanted = {owner: {c.name for c in missing if c.owner == owner} for owner in self._nets}
         given, loads = self._given(split, wanted)
-        feed = Feed(split.samples, given, loads or any(c.owner == "data" for c in missing))
+        loads = loads or any(column.owner == "data" for column in missing)
+        if loads:
+            missing += [c for c in riders - chosen if self.rows(c, split) is None]
+        feed = Feed(split.samples, given, loads)
         with ExitStack() as files:
             to = {c: files.enter_context(self.store.write(self.key(c, split))) for c in missing}
             for batch in eval_loader(feed, *self._loading, view=split.view):
@@ -115,7 +124,7 @@ class Tables:
     def _given(
         self, split: Split, wanted: dict[Owner, set[str]]
     ) -> tuple[dict[Column, dict[int, Rows]], bool]:
-        """Tables to compute features from, and whether the image is needed as well."""
+        """Tables to compute features from, and whether images have to be loaded as well."""
         given: dict[Column, dict[int, Rows]] = {}
         image = False
         for owner, net in self._nets.items():
@@ -127,6 +136,9 @@ class Tables:
                 Column(owner, n): {split.view or 0: rows} for n, rows in there.items() if n in reads
             }
             image = image or IMAGE in reads
+        column = Column("data", IMAGE)
+        if image and (rows := self.rows(column, split)) is not None:
+            return given | {column: {split.view or 0: rows}}, False
         return given, image
 
     @torch.inference_mode()

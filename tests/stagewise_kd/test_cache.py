@@ -70,6 +70,26 @@ def test_cached_and_uncached_are_the_same_run(tmp_path, schedule):
     assert_same_student(tmp_path / "cached", tmp_path / "uncached", rtol=1e-5, atol=1e-6)
 
 
+class Counted(Pictures):
+    """Pictures that count how often one of them is loaded."""
+
+    loaded = 0
+
+    def __getitem__(self, key):
+        self.loaded += 1
+        return super().__getitem__(key)
+
+
+def test_each_view_of_an_image_is_loaded_once_in_a_run(tmp_path):
+    """By the first stage; labels for the head are kept then."""
+    bench = make_bench(6, cache=Caching(views=2), graft=False)
+    train = Counted(48, 0)
+    bench = replace(bench, data=replace(bench.data, train=train))
+    with open_run(tmp_path / "run") as folder:
+        run_experiment(experiment(bench), folder)
+    assert train.loaded == 2 * 48
+
+
 def test_frozen_blocks_stay_bit_identical(tmp_path):
     """The block that a stage has trained fills the next stage's cache, in eval mode."""
     run(tmp_path / "run", EXACT)
