@@ -1,5 +1,8 @@
 import json
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -104,3 +107,23 @@ def test_every_experiment_says_its_command_and_has_its_own_folder(file):
     study = plan_study(config_folder(front_end), [f"experiment={name}", "seed=0"])
     assert study.folder == Path("runs", name).absolute()
     assert len(study.names) > 1
+
+
+def test_a_study_killed_twice_ends_like_one_that_was_not(photos, here):
+    settings = ["-m", "data=folder", "data.root=photos", *TINY[1:], "epochs=2", "graft=false"]
+    settings += ["method=no_teacher,stagewise", "teacher.epochs=1", "teacher.store=store"]
+    argv = [sys.executable, "-m", "cls_kd", "run", *settings]
+    for traces in ("no_teacher-s0/metrics.csv", "stagewise-s0/stages/02-layer2/last.ckpt"):
+        study = subprocess.Popen([*argv, "out=killed"], stderr=subprocess.DEVNULL)
+        while not (here / "killed/folder-1.00" / f"resnet10-{traces}").is_file():
+            assert study.poll() is None
+            time.sleep(0.01)
+        study.kill()
+        study.wait()
+    assert not [*here.glob("killed/*/resnet10-stagewise-s0/result.json")]
+    for out in ("killed", "straight"):
+        subprocess.run([*argv, f"out={out}"], check=True, timeout=300, capture_output=True)
+    names = [file.relative_to(here / "straight") for file in here.glob("straight/*/*/student/*")]
+    assert len(names) == 2 * 2
+    for name in names:
+        assert (here / "killed" / name).read_bytes() == (here / "straight" / name).read_bytes()
