@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-STAGES = {"stagewise": ("stem", "layer1", "head"), "no_teacher": ("labels",)}
+STAGEWISE = ("stem", "layer1", "head")  # of the other methods: one stage on labels
 TEACHER = {"accuracy": 0.9, "balanced_accuracy": 0.88}
 COST = {
     "student": {"params": 5_000_000, "macs": 20_000_000, "latency_ms": 1.5},
@@ -24,9 +24,10 @@ def write_run(
     options: dict[str, Any] | None = None,
     config: dict[str, Any] | None = None,
     teacher_hash: str = "0123456789",
+    data: dict[str, Any] | None = None,
     **result: Any,
 ) -> Path:
-    """A run of two epochs a stage; `options` are the method's, `result` overrides result.json."""
+    """A run of two epochs a stage; `options` of the method, `result` overrides result.json."""
     facts = {
         "task": "classification",
         "dataset": "shapes",
@@ -40,13 +41,14 @@ def write_run(
         "student_metrics": {"accuracy": score, "balanced_accuracy": score},
         "teacher_metrics": TEACHER if method != "no_teacher" else None,
         "cost": COST,
-        "stages": [_stage(name) for name in STAGES[method]],
+        "stages": [_stage(name) for name in (STAGEWISE if method == "stagewise" else ("labels",))],
         "seconds": 100.0 + seed,
         "images_seen": 6000,
         "finished": "2026-01-01",
     } | result
     chosen = {
-        "data": {"name": facts["dataset"], "root": str(path), "fraction": facts["data_fraction"]},
+        "data": {"name": facts["dataset"], "root": str(path), "fraction": facts["data_fraction"]}
+        | (data or {}),
         "student": {"name": facts["student"]},
         "teacher": {"name": "resnet34", "checkpoint": f"{path}.pt", "store": "runs/teachers"},
         "method": {"_target_": f"stagewise_kd.methods.{method}", "_partial_": True}

@@ -7,8 +7,11 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from stagewise_kd.comparison.figures import draw, save
+from stagewise_kd.comparison import paired, paper_tables
+from stagewise_kd.comparison.drawing import save
+from stagewise_kd.comparison.figures import draw
 from stagewise_kd.comparison.page import Exhibit, page
+from stagewise_kd.comparison.paper import beside
 from stagewise_kd.comparison.runs import Group, Run, main_metric, read_runs, told_apart
 from stagewise_kd.comparison.table import markdown, shown, summary
 from stagewise_kd.files import write_text, writing_into
@@ -22,6 +25,9 @@ class Comparison:
         runs: all that were compared.
         table: one row a group and a teacher, in full precision; `summary` tells its columns.
         text: the same as a reader wants it.
+        differences: of each method from stagewise distillation; `paired.differences` tells its
+            columns.
+        published: published figures and ours; `paper.beside` tells its columns.
         figures: names and PNG files; an SVG lies beside each.
         gallery: as given.
         page: index.html.
@@ -30,13 +36,18 @@ class Comparison:
     runs: list[Run]
     table: pd.DataFrame
     text: pd.DataFrame
+    differences: pd.DataFrame
+    published: pd.DataFrame
     figures: dict[str, Path]
     gallery: Sequence[Exhibit]
     page: Path
 
 
 def compare(runs: Sequence[Path], out: Path, gallery: Sequence[Exhibit] = ()) -> Comparison:
-    """Compare finished runs and write table.csv, table.md, figures and index.html into `out`.
+    """Compare finished runs and write tables, figures and index.html into `out`.
+
+    The tables are table.csv and table.md, differences.csv where methods can be held against each
+    other, published.csv and published.md where there are published figures to the runs.
 
     Args:
         runs: run folders; a folder of several runs stands for all finished ones below it.
@@ -51,15 +62,44 @@ def compare(runs: Sequence[Path], out: Path, gallery: Sequence[Exhibit] = ()) ->
     groups = told_apart(found)
     table = summary(groups)
     text = shown(table, main_metric(found[0].result))
+    differences, published = paired.differences(groups), beside(groups)
     drawn = _figures(groups, table)
+    title = f"{len(found)} run{'s' * (len(found) > 1)} on {', '.join(_datasets(groups))}"
+    winners = paired.clear_winners(groups)
     with writing_into(out):
-        write_text(out / "table.csv", table.drop(columns="name").to_csv(index=False))
-        write_text(out / "table.md", markdown(text))
+        _write_tables(out, table, text, differences, published)
         svgs = {name: save(figure, out / name) for name, figure in drawn.items()}
-        title = f"{len(found)} run{'s' * (len(found) > 1)} on {', '.join(_datasets(groups))}"
-        write_text(out / "index.html", page(title, text, svgs, gallery, found))
+        html = page(
+            title,
+            text,
+            svgs,
+            gallery,
+            found,
+            bold=[number for number, name in enumerate(table["name"]) if name in winners],
+            differences=paired.shown(differences) if len(differences) else None,
+            published=paper_tables.tables(published),
+        )
+        write_text(out / "index.html", html)
     pngs = {name: out / f"{name}.png" for name in drawn}
-    return Comparison(found, table, text, pngs, gallery, out / "index.html")
+    return Comparison(found, table, text, differences, published, pngs, gallery, out / "index.html")
+
+
+def _write_tables(
+    out: Path,
+    table: pd.DataFrame,
+    text: pd.DataFrame,
+    differences: pd.DataFrame,
+    published: pd.DataFrame,
+) -> None:
+    below = ""
+    if len(differences):
+        below = f"\nDifferences. {paired.NOTE}\n\n{markdown(paired.shown(differences))}"
+        write_text(out / "differences.csv", differences.to_csv(index=False))
+    if len(published):
+        write_text(out / "published.csv", published.to_csv(index=False))
+        write_text(out / "published.md", paper_tables.markdown_of(published))
+    write_text(out / "table.csv", table.drop(columns="name").to_csv(index=False))
+    write_text(out / "table.md", markdown(text) + below)
 
 
 def _datasets(groups: Sequence[Group]) -> list[str]:

@@ -1,7 +1,7 @@
 """The page of a comparison: one HTML file that needs nothing else."""
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
+from stagewise_kd.comparison import paired, paper_tables
 from stagewise_kd.comparison.runs import Run
 from stagewise_kd.comparison.table import LEFT
 
@@ -20,8 +21,13 @@ Picture = NDArray[np.uint8]
 CAPTIONS = {
     "curves": "What each stage is judged by on the validation split; a dot marks the epoch kept.",
     "graft": "The student's finished blocks inside the teacher, after each stage, without labels.",
+    "fractions": "Test score against how much of the train split was used, mean and standard "
+    "deviation over seeds; the teacher dashed.",
+    "labels": "Test score against how many of the images brought their labels, mean and standard "
+    "deviation over seeds; the teacher dashed.",
     "pareto": "Test score against cost, mean and standard deviation over seeds. No network costs "
     "less and scores more than one on the front, which leaves out the paper's protocol.",
+    "seconds": "Test score against the seconds that the student's training took, on one device.",
     "classes": "Intersection over union of every class on the test split, percent.",
 }
 
@@ -51,6 +57,9 @@ def page(
     figures: Mapping[str, str],
     gallery: Sequence[Exhibit],
     runs: Sequence[Run],
+    bold: Collection[int] = (),
+    differences: pd.DataFrame | None = None,
+    published: Mapping[str, pd.DataFrame] | None = None,
 ) -> str:
     """The text of the page.
 
@@ -60,6 +69,9 @@ def page(
         figures: names (such as "pareto", or "pareto-camvid") and SVG texts.
         gallery: in this order.
         runs: all that the table is made of.
+        bold: numbers of the table's rows to stand out.
+        differences: the table of differences, from `paired.shown`.
+        published: headings and tables, from `paper_tables.tables`.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -80,6 +92,11 @@ def page(
         gallery=exhibits,
         runs=[{"path": run.path, **run.result} for run in runs],
         several_seeds=any(" ± " in cell for cell in text.to_numpy().flat),
+        bold=bold,
+        differences=differences,
+        differences_note=paired.NOTE,
+        published=published or {},
+        published_note=paper_tables.NOTE,
         paper=any(run.result["protocol"] == "paper" for run in runs),
     )
 

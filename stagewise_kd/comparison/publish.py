@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pandas as pd
+
 from stagewise_kd.comparison.compare import Comparison
 from stagewise_kd.comparison.page import Exhibit
 from stagewise_kd.wandb_run import Mode, files_in, start, stop
@@ -10,7 +12,7 @@ from stagewise_kd.wandb_run import Mode, files_in, start, stop
 def publish(
     comparison: Comparison, project: str, group: str | None = None, mode: Mode = "offline"
 ) -> None:
-    """Add one W&B run with the table, the figures, and the gallery's masks over its images.
+    """Add one W&B run with the tables, the figures, and the gallery's masks over its images.
 
     Args:
         comparison: from `compare`; W&B keeps its files in the same folder, below wandb/.
@@ -34,10 +36,13 @@ def publish(
     import wandb
 
     with files_in(folder):
-        table = comparison.table.astype(object)
-        rows = table.where(table.notna(), None).to_numpy().tolist()
+        tables = {
+            "comparison": comparison.table,
+            "differences": comparison.differences,
+            "published": comparison.published,
+        }
         logged: dict[str, Any] = {
-            "comparison": wandb.Table(list(table), rows, allow_mixed_types=True),
+            **{name: _table(table) for name, table in tables.items() if len(table)},
             **{
                 f"figures/{name}": wandb.Image(str(file))
                 for name, file in comparison.figures.items()
@@ -50,6 +55,14 @@ def publish(
         }
         run.log(logged)
     stop(run)
+
+
+def _table(table: pd.DataFrame) -> Any:
+    import wandb
+
+    cells = table.astype(object)
+    rows = cells.where(cells.notna(), None).to_numpy().tolist()
+    return wandb.Table(list(table), rows, allow_mixed_types=True)
 
 
 def _images(exhibit: Exhibit) -> list[Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from omegaconf import OmegaConf
 
-from stagewise_kd.comparison.settings import chosen, differences
+from stagewise_kd.comparison.settings import Settings, chosen, differences
 from stagewise_kd.errors import UserError
 from stagewise_kd.run_folder import read_json
 
@@ -51,6 +51,11 @@ class Group:
     runs: tuple[Run, ...]
     settings: dict[str, str]
     name: str
+
+    @property
+    def chosen(self) -> Settings:
+        """All settings that the students depend on, flat."""
+        return chosen(self.runs[0].config, self.runs[0].has_teacher)
 
     def __getitem__(self, fact: str) -> Any:
         """A key of result.json that all runs share, such as "method"."""

@@ -7,6 +7,14 @@ from typing import Any
 ANYHOW = {"seed", "out", "workers", "graft", "compile", "tracker", "wandb"}  # same student with any
 PLACES = {"root", "checkpoint", "store", "accelerator", "dir", "in_memory"}
 TRAINING = {"teacher.epochs", "teacher.seed", "teacher.pretrained"}  # of no use to a trained one
+AS_DESCRIBED = {  # stagewise distillation as the paper describes it
+    "method.schedule": "sequential",
+    "method.head": "labels",
+    "method.n_features": None,
+    "method.distill_decoder": False,
+    "method.finetune_epochs": 0,
+    "decoder.train": True,
+}
 FACTS = {"data.name", "data.fraction", "method", "student.name", "decoder.name", "eval.protocol"}
 
 Settings = dict[str, Any]
@@ -31,6 +39,11 @@ def chosen(config: dict[str, Any], has_teacher: bool = True) -> Settings:
         and name.rsplit(".", 1)[-1] not in PLACES
         and not (trained and name in TRAINING)
     }
+
+
+def agree(settings: Settings, wanted: Settings) -> bool:
+    """Whether the settings that there are have the values wanted."""
+    return all(settings.get(name, value) == value for name, value in wanted.items())
 
 
 def _flat(node: Any, name: str = "") -> Settings:

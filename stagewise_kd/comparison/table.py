@@ -7,9 +7,11 @@ import pandas as pd
 
 from stagewise_kd.comparison.runs import Group, Run, main_metric
 
-LEFT = {"dataset", "network", "decoder", "method", "device"}  # columns of words, not figures
+# columns of words, not figures
+LEFT = {"dataset", "network", "student", "decoder", "method", "against", "device"}
 MIXED = "several"
 COSTS = ("params", "macs", "latency_ms")
+BUDGET = ("epochs", "seconds", "images_seen")
 FIRST = ["dataset", "data_fraction", "network", "method", "decoder", "settings", "protocol"]
 
 
@@ -22,14 +24,14 @@ def summary(groups: Sequence[Group]) -> pd.DataFrame:
     Returns:
         Columns: dataset, data_fraction, network, method ("teacher" for a teacher), decoder,
         settings, protocol, seeds, the main metric and its standard deviation over seeds ("…_std",
-        empty for one seed), share_of_teacher, params, macs, latency_ms, seconds, images_seen,
-        device, name (of the group), and every other test metric. Latency and seconds are empty
-        where the runs of a group were measured on different devices.
+        empty for one seed), share_of_teacher, params, macs, latency_ms, epochs (over all stages),
+        seconds, images_seen, device, name (of the group), and every other test metric. Latency
+        and seconds are empty where the runs of a group were measured on different devices.
     """
     metric = main_metric(groups[0].runs[0].result)
     teachers = _teachers(groups, metric)
     rows = [*teachers, *(_student_row(group, metric, teachers) for group in groups)]
-    measured = [metric, f"{metric}_std", "share_of_teacher", *COSTS, "seconds", "images_seen"]
+    measured = [metric, f"{metric}_std", "share_of_teacher", *COSTS, *BUDGET]
     table = pd.DataFrame(rows).convert_dtypes()
     table = table.reindex(columns=list(dict.fromkeys([*FIRST, "seeds", *measured, *table])))
     return table.sort_values("dataset", kind="stable", ignore_index=True)
@@ -87,6 +89,7 @@ def _measured(run: Run, metric: str, teachers: Sequence[dict[str, Any]]) -> dict
         **result["student_metrics"],
         **_cost(run, "student"),
         "share_of_teacher": score / own if own else float("nan"),
+        "epochs": sum(stage["epochs"] for stage in result["stages"]),
         "seconds": result["seconds"],
         "images_seen": result["images_seen"],
         "seed": result["seed"],
@@ -123,6 +126,7 @@ def shown(table: pd.DataFrame, metric: str) -> pd.DataFrame:
         if table["macs"].max() >= 1e9
         else _text(table["macs"], "{:.1f} M", 1e-6),
         "latency": _text(table["latency_ms"], "{:.2f} ms"),
+        "epochs": _text(table["epochs"], "{:g}"),
         "seconds": _text(table["seconds"], "{:,.0f}"),
         "images seen": _text(table["images_seen"], "{:,.0f}"),
         "device": table["device"] if table["device"].nunique() > 1 else None,

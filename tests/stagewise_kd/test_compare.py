@@ -9,12 +9,12 @@ from rich.console import Console
 
 from stagewise_kd.comparison import report
 from stagewise_kd.comparison.compare import compare
-from stagewise_kd.comparison.figures import pareto_front
 from stagewise_kd.comparison.page import Exhibit
 from stagewise_kd.comparison.report import print_result, print_table, results_table
 from stagewise_kd.comparison.runs import read_result, read_runs, told_apart
 from stagewise_kd.comparison.settings import chosen, differences
 from stagewise_kd.comparison.table import shown, summary
+from stagewise_kd.comparison.trends import pareto_front
 from stagewise_kd.errors import UserError
 from tests.fake_runs import segmentation, write_run
 
@@ -23,8 +23,8 @@ from tests.fake_runs import segmentation, write_run
 def study(tmp_path) -> Path:
     """Stagewise with three seeds, stagewise on few labels, and no_teacher."""
     for seed, score in enumerate((0.80, 0.82, 0.84)):
-        write_run(tmp_path / "study" / f"full-{seed}", score, seed, options={"label_fraction": 1.0})
-    write_run(tmp_path / "study" / "few", 0.75, options={"label_fraction": 0.1})
+        write_run(tmp_path / "study" / f"full-{seed}", score, seed, data={"label_fraction": 1.0})
+    write_run(tmp_path / "study" / "few", 0.75, data={"label_fraction": 0.1})
     write_run(tmp_path / "study" / "none", 0.63, method="no_teacher")
     return tmp_path / "study"
 
@@ -170,11 +170,11 @@ class TestFiles:
 
     def test_figures_show_something(self, study, tmp_path):
         comparison = compare([study], tmp_path / "out")
-        assert list(comparison.figures) == ["curves", "graft", "pareto"]
+        assert list(comparison.figures) == ["curves", "graft", "labels", "pareto", "seconds"]
         for path in comparison.figures.values():
             picture = np.asarray(Image.open(path).convert("RGB"))
             assert min(picture.shape[:2]) > 400
-            assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
+            assert len(np.unique(picture[::3, ::3].reshape(-1, 3), axis=0)) > 50
             assert path.with_suffix(".svg").read_text().count("<path") > 20
 
     def test_segmentation_has_classes_and_its_decoder(self, tmp_path):
@@ -210,7 +210,7 @@ class TestPage:
 
     def test_needs_nothing_else(self, html):
         found = re.findall(r"""(?:src|href)\s*=\s*["']?([^"'>]{0,40})""", html)
-        assert len(found) == 5
+        assert len(found) == 7
         assert all(url.startswith("data:image/") for url in found)
         assert "url(" not in html
         assert "@import" not in html
