@@ -1,7 +1,6 @@
 """Our figures beside the published ones; published/SOURCE.md names the source."""
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +32,16 @@ def beside(groups: Sequence[Group]) -> pd.DataFrame:
     """
     own = [row for group in groups if _as_published(group) for row in _our_rows(group)]
     ours = pd.DataFrame(own, columns=[*KEYS, *OURS]).drop_duplicates()
-    classified = sorted(ours[ours["metric"] == "accuracy"]["dataset"].unique())
-    theirs = pd.concat([_their_scores(), *(_their_costs(name) for name in classified)])
+    theirs = _their_scores()
+    known = set(theirs["dataset"]) & set(ours[ours["metric"] == "accuracy"]["dataset"])
+    theirs = pd.concat([theirs, *(_their_costs(dataset) for dataset in sorted(known))])
     for keys in (["dataset", "data_fraction", "student"], ["dataset", "method"]):
         ours = ours.merge(theirs[keys].drop_duplicates())
-    table = theirs.merge(ours, "outer", on=KEYS)
-    both = table["published"].notna() & table["ours"].notna()
-    shared = table[both & (table["method"] != "teacher")][["dataset", "data_fraction"]]
-    return table.merge(shared.drop_duplicates())[COLUMNS].astype({"seeds": "Int64"})
+    shared = ours[ours["method"] != "teacher"][["dataset", "data_fraction"]].drop_duplicates()
+    table = theirs.merge(ours, "outer", on=KEYS).merge(shared)
+    return table[COLUMNS].astype({"seeds": "Int64"})
 
 
-@cache
 def _their_scores() -> pd.DataFrame:
     accuracy = _read("accuracy")
     gap = accuracy["accuracy"] - accuracy["teacher_accuracy"]

@@ -48,7 +48,7 @@ def fraction_scores(
         axes.set(title=student, ylabel=f"test {metric}", xlabel=AXES[fraction], xscale="log")
         axes.set_xticks(ticks, [f"{100 * tick:.4g}%" for tick in ticks])
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.margins(0.08)
+        axes.set_xlim(ticks[0] / 1.2, ticks[-1] * 1.2)
         for number, name in enumerate(lines):
             found = zip(groups, places, names, strict=True)
             own = [(x, g.name) for g, x, n in found if (g["student"], n) == (student, name)]

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from rich.console import Console
 
@@ -14,7 +15,7 @@ from stagewise_kd.comparison.report import print_result, print_table, results_ta
 from stagewise_kd.comparison.runs import read_result, read_runs, told_apart
 from stagewise_kd.comparison.settings import chosen, differences
 from stagewise_kd.comparison.table import shown, summary
-from stagewise_kd.comparison.trends import pareto_front
+from stagewise_kd.comparison.trends import fraction_scores, pareto_front
 from stagewise_kd.errors import UserError
 from tests.fake_runs import segmentation, write_run
 
@@ -43,6 +44,7 @@ class TestTable:
         assert row["share_of_teacher"] == pytest.approx(0.82 / 0.9)
         assert row["seconds"] == pytest.approx(101)
         assert row["images_seen"] == 6000
+        assert row["epochs"] == 6  # two for each of three stages
 
     def test_teacher_is_the_first_row_and_the_measure_of_all(self, study):
         table = table_of(study)
@@ -158,6 +160,52 @@ def test_pareto_front():
     assert pareto_front([]) == []
 
 
+class TestFractions:
+    @pytest.fixture
+    def figure(self, tmp_path) -> Figure:
+        for fraction, epochs, scores in ((0.25, 8, (0.6, 0.7)), (1.0, 2, (0.8, 0.9))):
+            for seed, score in enumerate(scores):
+                for method in ("stagewise", "no_teacher"):
+                    name = f"{method}-{fraction}-{seed}"
+                    lower = score - 0.1 * (method == "no_teacher")
+                    config = {"epochs": epochs}
+                    facts = {"method": method, "data_fraction": fraction, "config": config}
+                    write_run(tmp_path / name, lower, seed, **facts)
+        groups = told_apart(read_runs([tmp_path]))
+        figure = fraction_scores(groups, summary(groups), "data_fraction")
+        assert figure is not None
+        return figure
+
+    def test_a_line_a_method_whatever_the_epochs(self, figure):
+        (axes,) = figure.axes
+        drawn = {
+            line.get_color(): (list(line.get_xdata()), list(line.get_ydata()))
+            for line in axes.lines
+            if line.get_marker() == "o"
+        }
+        assert [places for places, _ in drawn.values()] == [[0.25, 1.0]] * 2
+        scores = sorted(scores for _, scores in drawn.values())
+        assert scores == [pytest.approx([0.55, 0.75]), pytest.approx([0.65, 0.85])]
+        names = [text.get_text() for text in figure.legends[0].get_texts()]
+        assert sorted(names) == ["no_teacher", "stagewise", "teacher"]
+
+    def test_error_bars_and_the_teacher(self, figure):
+        (axes,) = figure.axes
+        heights = {
+            round(float(np.ptp(path[:, 1])), 6)
+            for bars in axes.collections
+            for path in bars.get_segments()
+        }
+        assert heights == {round(2 * 0.05 * 2**0.5, 6)}  # a deviation of 0.0707 up and down
+        dashed = [line for line in axes.lines if line.get_linestyle() == "--"]
+        assert [set(line.get_ydata()) for line in dashed] == [{0.9}]
+
+    def test_one_fraction_is_not_drawn(self, tmp_path):
+        write_run(tmp_path / "a")
+        groups = told_apart(read_runs([tmp_path]))
+        assert fraction_scores(groups, summary(groups), "data_fraction") is None
+
+
 class TestFiles:
     def test_tables(self, study, tmp_path):
         comparison = compare([study], tmp_path / "out")
@@ -185,6 +233,13 @@ class TestFiles:
         assert "graft" not in comparison.figures
         assert "decoder" in comparison.text
         assert "test miou" in comparison.text
+
+    def test_no_axis_of_one_fraction_or_of_several_devices(self, tmp_path):
+        write_run(tmp_path / "a")
+        cost = read_result(tmp_path / "a")["cost"] | {"device": "another"}
+        write_run(tmp_path / "b", method="no_teacher", cost=cost)
+        comparison = compare([tmp_path], tmp_path / "out")
+        assert list(comparison.figures) == ["curves", "graft", "pareto"]
 
     def test_figures_of_several_data_sets_are_apart(self, tmp_path):
         write_run(tmp_path / "a")

@@ -242,8 +242,9 @@ class TestWandb:
         assert not list(home.iterdir())
 
     def test_comparison_is_read_back(self, tmp_path, home):
-        write_run(tmp_path / "runs" / "a", 0.80)
-        write_run(tmp_path / "runs" / "b", 0.84, seed=1)
+        for seed, score in enumerate((0.80, 0.84)):
+            write_run(tmp_path / "runs" / f"{seed}", score, seed, dataset="cifar10")
+        write_run(tmp_path / "runs" / "n", 0.7, method="no_teacher", dataset="cifar10")
         image = np.zeros((8, 10, 3), np.uint8)
         masks = {name: np.ones((8, 10), np.uint8) for name in ("truth", "teacher")}
         exhibit = Exhibit("x.png", [("image", image)], masks, {0: "sky", 1: "pole"}, image)
@@ -255,13 +256,18 @@ class TestWandb:
             "group",
             "comparison",
         )
-        assert len(run.config["runs"]) == 2
+        assert len(run.config["runs"]) == 3
         (logged,) = run.history
         assert {f"figures/{name}" for name in ("curves", "graft", "pareto")} <= set(logged)
         files = next((tmp_path / "out" / "wandb").glob("offline-run-*/files"))
         table = json.loads((files / logged["comparison"]["path"]).read_text())
         column = table["columns"].index("accuracy")
-        assert [row[column] for row in table["data"]] == pytest.approx([0.9, 0.82])
+        assert [row[column] for row in table["data"]] == pytest.approx([0.9, 0.82, 0.7])
+        table = json.loads((files / logged["differences"]["path"]).read_text())
+        (row,) = table["data"]
+        assert row[table["columns"].index("difference")] == pytest.approx(-0.1)
+        table = json.loads((files / logged["published"]["path"]).read_text())
+        assert 0.8475 in [row[table["columns"].index("published")] for row in table["data"]]
         assert (files / logged["figures/pareto"]["path"]).stat().st_size > 10_000
         gallery = logged["gallery/00"]
         assert gallery["captions"] == ["x.png: truth", "x.png: teacher"]
