@@ -57,9 +57,9 @@ def page(
     figures: Mapping[str, str],
     gallery: Sequence[Exhibit],
     runs: Sequence[Run],
-    bold: Collection[int] = (),
-    differences: pd.DataFrame | None = None,
-    published: Mapping[str, pd.DataFrame] | None = None,
+    bold: Collection[int],
+    differences: pd.DataFrame | None,
+    published: Mapping[str, pd.DataFrame],
 ) -> str:
     """The text of the page.
 
@@ -70,7 +70,7 @@ def page(
         gallery: in this order.
         runs: all that the table is made of.
         bold: numbers of the table's rows to stand out.
-        differences: the table of differences, from `paired.shown`.
+        differences: as text, from `paired.shown`; None: there are none.
         published: headings and tables, from `paper_tables.tables`.
     """
     environment = jinja2.Environment(
@@ -95,7 +95,7 @@ def page(
         bold=bold,
         differences=differences,
         differences_note=paired.NOTE,
-        published=published or {},
+        published=published,
         published_note=paper_tables.NOTE,
         paper=any(run.result["protocol"] == "paper" for run in runs),
     )

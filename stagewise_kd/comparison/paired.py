@@ -55,7 +55,7 @@ def clear_winners(groups: Sequence[Group]) -> set[str]:
     for peers in _peers(groups):
         best = max(peers, key=lambda group: np.mean([*_scores(group).values()]))
         bounds = [interval(paired(best, group)) for group in peers if group is not best]
-        if bounds and all(found and found[0] > 0 for found in bounds):
+        if bounds and all(pair is not None and pair[0] > 0 for pair in bounds):
             found.add(best.name)
     return found
 

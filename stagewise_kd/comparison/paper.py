@@ -12,8 +12,8 @@ from stagewise_kd.comparison.settings import AS_DESCRIBED, agree
 TEACHER = "resnet34"
 NETWORKS = {"student.width": 1.0, "student.head": "published", "data.unlabelled": None}
 KEYS = ["dataset", "data_fraction", "student", "method", "metric"]
-OURS = ["decoder", "all_images", "settings", "ours", "ours_std", "seeds", "protocol"]
-COLUMNS = [*KEYS, "published", "ours", "ours_std", "seeds", "protocol", *OURS[:3]]
+COLUMNS = [*KEYS, "published", "ours", "ours_std", "seeds", "protocol"]
+COLUMNS += ["decoder", "all_images", "settings"]
 COSTS = ("macs", "params")
 
 
@@ -31,7 +31,7 @@ def beside(groups: Sequence[Group]) -> pd.DataFrame:
         without an own figure is half empty.
     """
     own = [row for group in groups if _as_published(group) for row in _our_rows(group)]
-    ours = pd.DataFrame(own, columns=[*KEYS, *OURS]).drop_duplicates()
+    ours = pd.DataFrame(own, columns=COLUMNS).drop(columns="published").drop_duplicates()
     theirs = _their_scores()
     known = set(theirs["dataset"]) & set(ours[ours["metric"] == "accuracy"]["dataset"])
     theirs = pd.concat([theirs, *(_their_costs(dataset) for dataset in sorted(known))])

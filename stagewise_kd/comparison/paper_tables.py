@@ -7,11 +7,12 @@ import pandas as pd
 from stagewise_kd.comparison.table import markdown
 
 NOTE = (
-    "In percent. Ours: mean ± standard deviation over seeds, their number in parentheses. "
-    "† marks the paper protocol, by which the published figures were chosen too: the best epoch "
-    "on the split that is reported. Ours without it were chosen on held-out images. Only students "
-    "of a ResNet34 that were trained as published count, with any number of epochs; those of all "
-    "images saw the rest of them without labels. An empty cell was not measured or not published."
+    "In percent; columns that are not ours are published. Ours: mean ± standard deviation over "
+    "seeds, their number in parentheses. † marks the paper protocol, by which the published "
+    "figures were chosen too: the best epoch on the split that is reported. Ours without it were "
+    "chosen on held-out images. Only students of a ResNet34 that were trained as published count, "
+    "with any number of epochs; those of all images saw the rest of them without labels. An empty "
+    "cell was not measured or not published."
 )
 MEAN_IOUS = {  # columns by metric
     "val_miou_paper": "val miou_paper",
@@ -47,7 +48,7 @@ def markdown_of(beside: pd.DataFrame) -> str:
 
 
 def _accuracy(rows: pd.DataFrame) -> pd.DataFrame:
-    """A row a student; published and own accuracy of each method, and what the teacher has more."""
+    """A row a student; accuracy of each method, and how far stagewise is from its teacher."""
     rows = rows[rows["method"] != "teacher"]
     gaps = rows[rows["metric"] == "minus_teacher"]
     rows = pd.concat(
