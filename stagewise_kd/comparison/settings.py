@@ -4,7 +4,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-ANYHOW = {"seed", "out", "workers", "graft", "compile", "tracker", "wandb"}  # same student with any
+# the same student with any; a method that has a schedule says so itself
+ANYHOW = {"seed", "out", "workers", "graft", "compile", "tracker", "wandb", "schedule"}
 PLACES = {"root", "checkpoint", "store", "accelerator", "dir", "in_memory"}
 TRAINING = {"teacher.epochs", "teacher.seed", "teacher.pretrained"}  # of no use to a trained one
 AS_DESCRIBED = {  # stagewise distillation as the paper describes it

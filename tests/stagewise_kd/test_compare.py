@@ -92,7 +92,8 @@ class TestTelling:
 
     def test_places_and_tracker_tell_nothing_apart(self, tmp_path):
         write_run(tmp_path / "a")
-        write_run(tmp_path / "b", seed=1, config={"tracker": {"_target_": "x"}, "workers": 4})
+        other = {"tracker": {"_target_": "x"}, "workers": 4, "schedule": "concurrent"}
+        write_run(tmp_path / "b", seed=1, config=other)
         assert len(told_apart(read_runs([tmp_path]))) == 1
 
     def test_settings_that_repeat_another_are_left_out(self):
