@@ -51,8 +51,9 @@ def check_values(config: Config) -> None:
     val = config["data"]["val"]
     if val is not None and (not isinstance(val, int) or val < 0):
         faults.append(f"data.val={val}: give a number of images, or null")
-    if config["budget"] not in ("matched", "paper"):
-        faults.append(f"budget={config['budget']}: give matched or paper")
+    budget = config.get("budget", "paper")
+    if budget not in ("matched", "paper"):
+        faults.append(f"budget={budget}: give matched or paper")
     if not isinstance(config["graft"], bool):
         faults.append(f"graft={config['graft']}: give true or false")
     if config.get("cache"):  # a teacher's own run has none
