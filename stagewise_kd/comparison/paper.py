@@ -10,10 +10,12 @@ from stagewise_kd.comparison.runs import Group, Run, main_metric
 from stagewise_kd.comparison.settings import AS_DESCRIBED, agree
 
 TEACHER = "resnet34"
-NETWORKS = {"student.width": 1.0, "student.head": "published", "data.unlabelled": None}
+# of any schedule, which the tables mark
+WANTED = {name: value for name, value in AS_DESCRIBED.items() if name != "method.schedule"}
+WANTED |= {"student.width": 1.0, "student.head": "published", "data.unlabelled": None}
 KEYS = ["dataset", "data_fraction", "student", "method", "metric"]
 COLUMNS = [*KEYS, "published", "ours", "ours_std", "seeds", "protocol"]
-COLUMNS += ["decoder", "all_images", "settings"]
+COLUMNS += ["decoder", "all_images", "settings", "schedule"]
 COSTS = ("macs", "params")
 
 
@@ -26,7 +28,7 @@ def beside(groups: Sequence[Group]) -> pd.DataFrame:
     Returns:
         Columns: dataset, data_fraction (empty for costs), student, method, metric, published,
         ours (mean over seeds), ours_std, seeds, protocol, decoder, all_images (whether the images
-        beyond the fraction were used without labels), settings. Scores are fractions in [0, 1],
+        beyond the fraction were used without labels), settings, schedule. Scores are in [0, 1],
         costs are for one image, with its size under settings. A row without a published or
         without an own figure is half empty.
     """
@@ -74,7 +76,7 @@ def _read(name: str) -> pd.DataFrame:
 def _as_published(group: Group) -> bool:
     run = group.runs[0]
     teacher = not run.has_teacher or run.result["teacher"] == TEACHER
-    return teacher and agree(group.chosen, AS_DESCRIBED | NETWORKS)
+    return teacher and agree(group.chosen, WANTED)
 
 
 def _our_rows(group: Group) -> Iterator[dict[str, Any]]:
@@ -85,6 +87,7 @@ def _our_rows(group: Group) -> Iterator[dict[str, Any]]:
         "data_fraction": round(group["data_fraction"] * labels, 6),
         "all_images": labels < 1 and run.has_teacher,  # others learn from labels alone
         "settings": ", ".join(f"{name}={value}" for name, value in group.settings.items()),
+        "schedule": group.chosen.get("method.schedule"),
     }
     for row in _scores(group.runs, _student_scores):
         yield facts | row

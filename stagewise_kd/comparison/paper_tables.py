@@ -10,9 +10,10 @@ NOTE = (
     "In percent; columns that are not ours are published. Ours: mean ± standard deviation over "
     "seeds, their number in parentheses. † marks the paper protocol, by which the published "
     "figures were chosen too: the best epoch on the split that is reported. Ours without it were "
-    "chosen on held-out images. Only students of a ResNet34 that were trained as published count, "
-    "with any number of epochs; those of all images saw the rest of them without labels. An empty "
-    "cell was not measured or not published."
+    "chosen on held-out images. ‡ marks features that were learned all at once "
+    "(schedule=concurrent), not one after the other. Only students of a ResNet34 that were trained "
+    "as published otherwise count, with any number of epochs; those of all images saw the rest of "
+    "them without labels. An empty cell was not measured or not published."
 )
 MEAN_IOUS = {  # columns by metric
     "val_miou_paper": "val miou_paper",
@@ -124,6 +125,7 @@ def _score(row: "pd.Series[float]") -> str:
     text += f" ± {100 * row['ours_std']:.2f}" if pd.notna(row["ours_std"]) else ""
     text += f" ({row['seeds']:g})" if pd.notna(row["seeds"]) else ""
     text += "†" if row["protocol"] == "paper" else ""
+    text += "‡" if row["schedule"] == "concurrent" else ""
     told = row["shared"] and pd.notna(row["settings"]) and row["settings"]
     return f"{text}, {row['settings']}" if told else text
 
