@@ -1,4 +1,4 @@
-"""The command line: cls-kd run | compare | evaluate | predict."""
+"""The command line: cls-kd run | status | compare | evaluate | predict."""
 
 from argparse import Namespace
 from collections.abc import Sequence

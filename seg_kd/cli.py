@@ -1,4 +1,4 @@
-"""The command line: seg-kd run | compare | evaluate | predict."""
+"""The command line: seg-kd run | status | compare | evaluate | predict."""
 
 from argparse import Namespace
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The commands that both command lines have, in one place: run, compare, evaluate, predict."""
+"""The commands that both command lines have: run, status, compare, evaluate, predict."""
 
 import argparse
 import sys
@@ -49,8 +49,13 @@ class CommandLine:
 
     def _parser(self) -> argparse.ArgumentParser:
         parser = argparse.ArgumentParser(prog=f"{self.name}-kd", description=self.about)
-        commands = parser.add_subparsers(required=True, metavar="{run,compare,evaluate,predict}")
+        names = "{run,status,compare,evaluate,predict}"
+        commands = parser.add_subparsers(required=True, metavar=names)
         commands.add_parser("run", help="one experiment into one run folder; overrides as in Hydra")
+        status = commands.add_parser("status", help="how far the jobs of a study are")
+        status.add_argument("study", type=Path, metavar="STUDY", help="its out=DIR")
+        status.add_argument("--watch", action="store_true", help="until all jobs have ended")
+        status.set_defaults(do=_status)
         compare = commands.add_parser("compare", help="table, figures and a page of finished runs")
         _add_compare_options(compare)
         compare.set_defaults(do=lambda args: _compare(args, self.gallery))
@@ -68,6 +73,13 @@ class CommandLine:
             predict.add_argument(option, type=int, default=default, help=about)
         predict.set_defaults(do=self.predict)
         return parser
+
+
+def _status(args: argparse.Namespace) -> None:
+    """Print how far a study is."""
+    from stagewise_kd.status import show_status
+
+    show_status(args.study, args.watch)
 
 
 def _add_compare_options(parser: argparse.ArgumentParser) -> None:

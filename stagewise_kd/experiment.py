@@ -17,7 +17,7 @@ from stagewise_kd.distributed import barrier, rank
 from stagewise_kd.engine import run_plan
 from stagewise_kd.errors import UserError
 from stagewise_kd.files import read_weights, write_json, write_tensors
-from stagewise_kd.plan import Plan, check_plan
+from stagewise_kd.plan import Plan, Stage, check_plan
 from stagewise_kd.run_folder import RunFolder, read_json
 
 
@@ -50,6 +50,7 @@ def run_experiment(experiment: Experiment, run: RunFolder) -> dict[str, Any]:
         "seed": bench.fitting.seed,
         "split_hash": bench.data.split_hash,
         "teacher_hash": weights_hash(bench.teacher.model) if bench.teacher else None,
+        "plan": [_outline(stage) for stage in experiment.plan],
     }
     run.start(experiment.config, facts, bench.data.splits)
     records = run_plan(experiment.plan, adapters, bench, run)
@@ -63,6 +64,12 @@ def run_experiment(experiment: Experiment, run: RunFolder) -> dict[str, Any]:
             bench.fitting.tracker.finish(result, run.path)
     barrier()
     return result
+
+
+def _outline(stage: Stage) -> dict[str, Any]:
+    """What tells how far a run is."""
+    monitor = {"monitor": stage.monitor.name, "mode": stage.monitor.mode}
+    return {"name": stage.name, "epochs": stage.epochs, **monitor}
 
 
 def save_student(folder: Path, model: nn.Module, files: dict[str, Any]) -> None:

@@ -117,7 +117,7 @@ def open_run(path: Path, wait: bool = False) -> Iterator[RunFolder]:
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path / ".lock")
-        lock.acquire(timeout=-1 if wait else 0)
+        lock.acquire(timeout=-1 if wait else 1)  # 1 s: `is_running` holds it for an instant
     except Timeout:
         raise UserError(
             f"{path}: another process is working on this run; wait for it, or give another out=DIR"
@@ -135,6 +135,17 @@ def open_run(path: Path, wait: bool = False) -> Iterator[RunFolder]:
                 for folder in made:
                     folder.rmdir()
         lock.release()
+
+
+def is_running(path: Path) -> bool:
+    """Whether a process is at work in a run folder, which may be missing; leaves nothing there."""
+    if not (path / ".lock").is_file():
+        return False
+    try:
+        with FileLock(path / ".lock").acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
 
 
 def read_json(path: Path) -> Any:
