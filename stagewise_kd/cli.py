@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from stagewise_kd.errors import StudyError, UserError
+from stagewise_kd.launchers import check_launcher, launcher_settings
 from stagewise_kd.study import plan_study, run_study
 
 
@@ -37,15 +38,18 @@ def hydra_run(
         for item in overrides
         if item not in flags
     ]
-    sys.argv = [f"{front_end}-kd run", *flags, *settings]
+    check_launcher(settings)
     folder = config_folder(front_end)
 
-    def launch(job: Callable[[DictConfig], None]) -> None:
+    def launch(job: Callable[[DictConfig], None], *more: str) -> None:
+        sys.argv = [f"{front_end}-kd run", *flags, *settings, *more]
         hydra.main(version_base="1.3", config_path=folder, config_name="config")(job)()
 
     try:
         if flags:
-            run_study(plan_study(folder, settings), run, launch)
+            study = plan_study(folder, settings)
+            own = launcher_settings(settings, study.folder)
+            run_study(study, run, lambda job: launch(job, *own))
         else:
             _run_one(run, launch)
     except ConfigCompositionException as error:

@@ -19,13 +19,15 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from stagewise_kd.config import check_values, resolved, run_name
+from stagewise_kd.config import check_values, method_name, resolved, run_name
 from stagewise_kd.errors import StudyError, UserError, raise_faults
 from stagewise_kd.files import write_json, write_text
 from stagewise_kd.progress import console
-from stagewise_kd.run_folder import read_json
+from stagewise_kd.run_folder import is_running, read_json
 
 LIST = "study.json"
 FAILURES = "failures"
@@ -39,11 +41,13 @@ class Study:
     Args:
         folder: absolute; all run folders are below it.
         names: of each job's run folder below it, by the job's overrides.
+        methods: of the jobs, by name.
         start: the folder that relative paths are meant from, on whichever machine.
     """
 
     folder: Path
     names: Mapping[tuple[str, ...], str]
+    methods: Mapping[str, str]
     start: Path
 
     def failure(self, name: str) -> Path:
@@ -79,7 +83,8 @@ def plan_study(config_folder: str, settings: Sequence[str]) -> Study:
     ]
     _check_names(names)
     folder = Path(shared.out or "runs").absolute()
-    return Study(folder, dict(zip(map(tuple, jobs), names, strict=True)), Path.cwd())
+    methods = dict(zip(names, map(method_name, configs), strict=True))
+    return Study(folder, dict(zip(map(tuple, jobs), names, strict=True)), methods, Path.cwd())
 
 
 def _check(configs: Sequence[dict[str, Any]]) -> None:
@@ -121,7 +126,8 @@ def run_study(
     """
     try:
         study.folder.mkdir(parents=True, exist_ok=True)
-        write_json(study.folder / LIST, {"jobs": list(study.names.values())})
+        plan = {"jobs": list(study.names.values()), "methods": study.methods}
+        write_json(study.folder / LIST, plan)
     except OSError as error:
         raise UserError(
             f"{study.folder}: cannot be written ({error.strerror}); give an out=DIR that can"
@@ -131,8 +137,14 @@ def run_study(
         with chdir(study.start):
             _attempt(study, run, cfg)
 
-    launch(job)
-    _close(study)
+    trouble = None
+    try:
+        launch(job)
+    except (UserError, HydraException, OmegaConfBaseException):
+        raise
+    except Exception as error:  # a launcher that lost a worker, or never reached its cluster
+        trouble = f"the launcher gave up: {_told(error)}"
+    _close(study, trouble)
 
 
 def _attempt(study: Study, run: Callable[[DictConfig], object], cfg: DictConfig) -> None:
@@ -165,15 +177,14 @@ def _trace(error: Exception) -> str:
     return "" if isinstance(error, UserError) else "".join(traceback.format_exception(error))
 
 
-def _close(study: Study) -> None:
+def _close(study: Study, trouble: str | None) -> None:
     names = study.names.values()
     lost = {name: reason for name in names if (reason := not_finished(study.folder, name))}
     if lost:
         lines = [f"  - {name}: {reason}" for name, reason in lost.items()]
-        raise StudyError(
-            "\n".join([f"{len(lost)} of {len(names)} jobs in {study.folder} failed:", *lines])
-            + "\nthe same command tries these again"
-        )
+        head = f"{len(lost)} of {len(names)} jobs in {study.folder} did not finish:"
+        tail = [trouble] if trouble else []
+        raise StudyError("\n".join([head, *lines, *tail, "the same command tries these again"]))
     console.print(f"study: {study.folder}: all {len(names)} jobs are finished", soft_wrap=True)
 
 
@@ -181,7 +192,9 @@ def not_finished(study: Path, name: str) -> str | None:
     """Why a job of a study that has been run did not finish; None when it did."""
     if read_json(study / name / "result.json") is not None:
         return None
+    if is_running(study / name):
+        return "is still running"
     file = study / FAILURES / f"{name}.txt"
     if not file.is_file():
-        return "its process ended before it did"
+        return "its process ended before it did" if (study / name).is_dir() else "did not start"
     return file.read_text(encoding="utf-8").split("\n\n")[0]
