@@ -84,10 +84,13 @@ def run_name(config: Config) -> str:
     data, decoder = config["data"], config.get("decoder")
     parts = [config["student"]["name"], decoder and decoder["name"], method_name(config)]
     job = "-".join([part for part in parts if part] + [f"s{config['seed']}"])
-    fraction = f"{data['fraction']:.2f}"
-    if float(fraction) != data["fraction"]:
-        fraction = f"{data['fraction']:g}"
-    return f"{data['name']}-{fraction}/{job}"
+    return f"{data_name(data['name'], data['fraction'])}/{job}"
+
+
+def data_name(data: str, fraction: float) -> str:
+    """Readable name of a part of a data set, such as cifar10-0.25."""
+    short = f"{fraction:.2f}"
+    return f"{data}-{short if float(short) == fraction else f'{fraction:g}'}"
 
 
 def method_name(config: Config) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
+from stagewise_kd.config import data_name
 from stagewise_kd.files import write_text
 from stagewise_kd.wandb_run import Mode, check_installed, check_mode, files_in, start, stop
 
@@ -61,8 +62,8 @@ def wandb_tracker(
         mode: offline needs no account and no network; `wandb sync` sends the files later.
         project: of W&B.
         group: shared by the runs of a study; None: the name of the folder that the run is in.
-        name: of the run; None: that of its folder.
-        tags: of the run.
+        name: of the run; None: the data and its fraction / the run folder's name.
+        tags: of the run, beside what names the experiment: dataset, method, student, ….
 
     Raises:
         UserError: wandb is not installed.
@@ -74,11 +75,23 @@ def wandb_tracker(
         "mode": mode,
         "project": project,
         "group": group or path.parent.name,
-        "name": name or path.name,
-        "tags": list(tags),
-        "config": {**config, "facts": facts},
+        "name": name or f"{data_name(facts['dataset'], facts['data_fraction'])}/{path.name}",
+        "tags": [*_tags(facts), *tags],
+        "config": _flat(config, facts),
     }
     return _Wandb(path, options)
+
+
+def _tags(facts: dict[str, Any]) -> list[str]:
+    named = [facts[key] for key in ("dataset", "method", "student", "decoder")]
+    numbers = [f"seed{facts['seed']}", f"fraction{facts['data_fraction']:g}"]
+    return [name for name in named if name] + numbers
+
+
+def _flat(config: Config, facts: dict[str, Any]) -> Config:
+    """What tells runs apart as single values, for W&B's plots; the whole config as settings."""
+    single = {key: value for key, value in config.items() if not isinstance(value, dict)}
+    return {**single, **facts, "settings": config}
 
 
 def untracked(config: Config) -> Config:

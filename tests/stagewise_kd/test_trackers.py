@@ -3,11 +3,13 @@ import os
 import struct
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
@@ -16,7 +18,7 @@ from stagewise_kd.cli import config_folder
 from stagewise_kd.comparison.compare import compare
 from stagewise_kd.comparison.page import Exhibit
 from stagewise_kd.comparison.publish import publish
-from stagewise_kd.config import resolved
+from stagewise_kd.config import check_values, resolved
 from stagewise_kd.errors import UserError
 from stagewise_kd.experiment import run_experiment
 from stagewise_kd.run_folder import open_run
@@ -25,7 +27,15 @@ from tests.engine import experiment, make_bench
 from tests.fake_runs import write_run
 
 CONFIG = {"epochs": 2, "method": {"name": "stagewise"}}
-FACTS = {"dataset": "shapes"}
+FACTS = {
+    "dataset": "shapes",
+    "data_fraction": 0.25,
+    "method": "stagewise",
+    "student": "resnet10",
+    "decoder": None,
+    "seed": 3,
+}
+SWEEPS = Path(config_folder("wandb"))
 RESULT = {
     "student_metrics": {"accuracy": 0.75},
     "teacher_metrics": {"accuracy": 0.9},
@@ -84,6 +94,33 @@ def test_missing_package(package, monkeypatch, tmp_path):
     make = {"wandb": wandb_tracker, "tensorboard": tensorboard_tracker}[package]
     with pytest.raises(UserError, match=rf"pip install 'stagewise-kd\[{package}\]'"):
         make(tmp_path, {}, {})
+
+
+@pytest.mark.parametrize("file", sorted(SWEEPS.glob("*.yaml")), ids=lambda file: file.stem)
+def test_sweep_files_give_runs_of_their_own(file, monkeypatch):
+    pytest.importorskip("wandb")
+    from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
+
+    sweep = yaml.safe_load(file.read_text())
+    keys = sweep["parameters"]
+    folders = set()
+    for number, chosen in enumerate(product(*(keys[key]["values"] for key in keys))):
+        monkeypatch.setenv("WANDB_RUN_ID", f"id{number}")
+        given = {key: {"value": value} for key, value in zip(keys, chosen, strict=True)}
+        words = {"${program}": [sweep["program"]]} | {
+            f"${{{name}}}": value
+            for name, value in create_sweep_command_args({"args": given}).items()
+        }
+        program, run, *overrides = [
+            word for part in sweep["command"] for word in words.get(part, [part])
+        ]
+        assert run == "run"
+        with initialize_config_dir(config_folder(program.split("-")[0]), version_base="1.3"):
+            cfg = compose("config", overrides)
+        check_values(resolved(cfg))
+        assert f"-s{cfg.seed}-id{number}" in cfg.out
+        folders.add(cfg.out)
+    assert len(folders) == number + 1 > 1
 
 
 class TestTensorBoard:
@@ -193,11 +230,12 @@ class TestWandb:
         assert (run.run.project, run.run.run_group, run.run.display_name, list(run.run.tags)) == (
             "stagewise-kd",
             "study",
-            "run",
-            ["test"],
+            "shapes-0.25/run",
+            ["shapes", "stagewise", "resnet10", "seed3", "fraction0.25", "test"],
         )
-        assert run.config["method"] == {"name": "stagewise"}
-        assert run.config["facts"] == FACTS
+        assert {key: run.config[key] for key in FACTS} == FACTS
+        assert run.config["epochs"] == 2
+        assert run.config["settings"] == CONFIG
         assert run.metrics["stem/*"] == "stem/epoch"
         assert [(row.get("stem/epoch"), row.get("stem/val/loss")) for row in run.history[:2]] == [
             (0, 1.5),
