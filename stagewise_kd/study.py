@@ -155,6 +155,7 @@ def _attempt(study: Study, run: Callable[[DictConfig], object], cfg: DictConfig)
     if OmegaConf.select(cfg, "wandb.group") is None:
         OmegaConf.update(cfg, "wandb.group", study.folder.name)
     failure = study.failure(name)
+    failure.unlink(missing_ok=True)
     try:
         run(cfg)
     except Exception as error:
@@ -162,8 +163,6 @@ def _attempt(study: Study, run: Callable[[DictConfig], object], cfg: DictConfig)
         print(f"failed: {name}: {text}", file=sys.stderr)
         failure.parent.mkdir(parents=True, exist_ok=True)
         write_text(failure, f"{text}\n\n{_trace(error)}")
-    else:
-        failure.unlink(missing_ok=True)
 
 
 def _told(error: Exception) -> str:
