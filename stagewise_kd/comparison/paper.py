@@ -11,7 +11,9 @@ from stagewise_kd.comparison.settings import AS_DESCRIBED, Settings, agree
 
 TEACHER = "resnet34"
 # of any schedule, which the tables mark
-WANTED: Settings = {name: value for name, value in AS_DESCRIBED.items() if name != "method.schedule"}
+WANTED: Settings = {
+    name: value for name, value in AS_DESCRIBED.items() if name != "method.schedule"
+}
 WANTED |= {"student.width": 1.0, "student.head": "published", "data.unlabelled": None}
 KEYS = ["dataset", "data_fraction", "student", "method", "metric"]
 COLUMNS = [*KEYS, "published", "ours", "ours_std", "seeds", "protocol"]
