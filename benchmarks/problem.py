@@ -174,6 +174,7 @@ def _config(front_end: str, args: Namespace) -> Config:
         "data.fraction": args.fraction,
         "batch_size": args.batch,
         "epochs": args.epochs,
+        "schedule": "sequential",  # as the published loop
         "workers": args.workers,
         "graft": "false",
         "trainer.accelerator": args.device,

@@ -75,7 +75,7 @@ def test_run_writes_the_contract(finished):
     assert set(result["student_metrics"]) == {"accuracy", "balanced_accuracy"}
     assert len((finished / "splits" / "test.txt").read_text().split()) == 8
     stages = [stage["name"] for stage in result["stages"]]
-    assert stages == ["stem", "layer1", "layer2", "layer3", "layer4", "head"]
+    assert stages == ["features", "head"]
 
 
 def test_finished_run_is_not_run_again(finished, pictures, teacher, capsys):
@@ -130,7 +130,7 @@ def test_baselines_run(command, method):
 def test_wider_teacher_needs_adapters(command, here):
     options = ["teacher.checkpoint=null", "teacher=resnet50", "teacher.epochs=1"]
     assert cls_kd(*command, *options) == 0
-    adapters = load_file(here / "run" / "stages" / "01-layer1" / "best.safetensors")
+    adapters = load_file(here / "run" / "stages" / "00-features" / "best.safetensors")
     assert adapters["adapters.layer1.weight"].shape == (256, 64, 1, 1)
     student = load_file(here / "run" / "student" / "model.safetensors")
     assert not [key for key in student if "adapter" in key]
@@ -140,8 +140,15 @@ def test_label_free_student_then_finetuned(command, here):
     options = ["student=resnet18", "method.head=teacher", "method.finetune_epochs=1"]
     assert cls_kd(*command, *options) == 0
     stages = json.loads((here / "run" / "result.json").read_text())["stages"]
+    assert [stage["name"] for stage in stages] == ["features", "finetune"]
+
+
+def test_one_stage_a_feature_as_published(command, here):
+    assert cls_kd(*command, "recipe=paper", "epochs=1") == 0
+    stages = json.loads((here / "run" / "result.json").read_text())["stages"]
     names = [stage["name"] for stage in stages]
-    assert names == ["stem", "layer1", "layer2", "layer3", "layer4", "finetune"]
+    assert names == ["stem", "layer1", "layer2", "layer3", "layer4", "head"]
+    assert all("accuracy" in stage["graft"] for stage in stages[:-1])
 
 
 def test_paper_recipe_and_rest_as_test(command, here):

@@ -72,7 +72,7 @@ class TestRunning:
             epochs = [stage["epochs"] for stage in result["stages"]]
             found[result["method"]] = epochs, result["images_seen"]
         assert found["no_teacher"][0] == [6]
-        assert found["stagewise"][0] == [1] * 6
+        assert found["stagewise"][0] == [5, 1]
         assert found["no_teacher"][1] == found["stagewise"][1]
         assert len([*here.glob("store/*/result.json")]) == 1
 
@@ -113,7 +113,7 @@ def test_a_study_killed_twice_ends_like_one_that_was_not(photos, here):
     settings = ["-m", "data=folder", "data.root=photos", *TINY[1:], "epochs=2", "graft=false"]
     settings += ["method=no_teacher,stagewise", "teacher.epochs=1", "teacher.store=store"]
     argv = [sys.executable, "-m", "cls_kd", "run", *settings]
-    for traces in ("no_teacher-s0/metrics.csv", "stagewise-s0/stages/02-layer2/last.ckpt"):
+    for traces in ("no_teacher-s0/metrics.csv", "stagewise-s0/stages/00-features/last.ckpt"):
         study = subprocess.Popen([*argv, "out=killed"], stderr=subprocess.DEVNULL)
         while not (here / "killed/folder-1.00" / f"resnet10-{traces}").is_file():
             assert study.poll() is None

@@ -24,7 +24,6 @@ TINY = [
     "student=resnet10",
     "teacher=resnet18",
 ]
-ENCODER = ["stem", "layer1", "layer2", "layer3", "layer4"]
 
 
 def cli(*argv: str) -> int:
@@ -78,14 +77,14 @@ def test_run_writes_the_contract(finished):
         "resnet10",
     )
     assert {"miou", "dice", "pixel_accuracy", "miou_paper"} <= set(result["student_metrics"])
-    assert [stage["name"] for stage in result["stages"]] == [*ENCODER, "decoder"]
-    assert all("miou" in stage["graft"] for stage in result["stages"][:5])
+    assert [stage["name"] for stage in result["stages"]] == ["features", "decoder"]
+    assert "miou" in result["stages"][0]["graft"]
     assert result["cost"]["student"]["macs"] < result["cost"]["teacher"]["macs"]
 
 
 def test_encoder_stays_bit_identical_while_the_decoder_trains(finished):
-    before = load_file(finished / "stages" / "04-layer4" / "best.safetensors")
-    after = load_file(finished / "stages" / "05-decoder" / "best.safetensors")
+    before = load_file(finished / "stages" / "00-features" / "best.safetensors")
+    after = load_file(finished / "stages" / "01-decoder" / "best.safetensors")
     encoder = [key for key in before if ".encoder." in key]
     assert any("running_mean" in key for key in encoder)
     assert all(before[key].equal(after[key]) for key in encoder)
@@ -127,7 +126,7 @@ def test_evaluate_gives_the_runs_own_figures(finished, capsys):
         "method=no_teacher",
         "method=simultaneous",
         "method=hinton",
-        "schedule=concurrent",
+        "schedule=sequential",
         "method.distill_decoder=true",
         "loss=[dice,focal]",
         "augment=strong",
@@ -150,7 +149,7 @@ def test_matched_decoder_and_half_width(command, here):
     assert not (student / "config.json").exists()  # smp has no such network
     model = seg_kd.load(student)
     assert model.encoder.conv1.out_channels == 32
-    adapters = load_file(here / "run" / "stages" / "00-stem" / "best.safetensors")
+    adapters = load_file(here / "run" / "stages" / "00-features" / "best.safetensors")
     assert adapters["adapters.stem.weight"].shape == (64, 32, 1, 1)
     assert not [key for key in load_file(student / "model.safetensors") if "adapter" in key]
 
@@ -158,7 +157,7 @@ def test_matched_decoder_and_half_width(command, here):
 def test_student_without_labels_keeps_the_teachers_decoder(command, teacher, here):
     assert cli(*command, "decoder=teacher", "decoder.train=false") == 0
     stages = read(here / "run" / "result.json")["stages"]
-    assert [stage["name"] for stage in stages] == ENCODER
+    assert [stage["name"] for stage in stages] == ["features"]
     student = load_file(here / "run" / "student" / "model.safetensors")
     theirs = load_file(teacher / "model.safetensors")
     kept = [key for key in student if not key.startswith("encoder.")]
@@ -177,7 +176,7 @@ def test_decoder_starts_as_the_teachers(command, teacher, here):
 def test_few_labels(command, here):
     assert cli(*command, "data.label_fraction=0.25") == 0
     stages = read(here / "run" / "result.json")["stages"]
-    assert [stage["images_seen"] for stage in stages] == [12] * 5 + [3]
+    assert [stage["images_seen"] for stage in stages] == [5 * 12, 3]
 
 
 @pytest.mark.parametrize("prefix", ["", "model.", "net.unet."])

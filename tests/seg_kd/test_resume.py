@@ -14,7 +14,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def start(teacher: Path, out: Path) -> subprocess.Popen:
-    overrides = [*TINY, "epochs=2", f"teacher.checkpoint={teacher}", f"out={out}"]
+    overrides = [
+        *TINY,
+        "epochs=2",
+        "schedule=sequential",
+        f"teacher.checkpoint={teacher}",
+        f"out={out}",
+    ]
     command = [sys.executable, "-m", "seg_kd", "run", *overrides]
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.DEVNULL)
