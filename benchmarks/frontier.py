@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from stagewise_kd.comparison.figures import COLOURS, save
+from stagewise_kd.comparison.drawing import COLOURS, save
 from stagewise_kd.comparison.runs import read_result
 from stagewise_kd.files import write_text
 
