@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from stagewise_kd.comparison.drawing import COLOURS, save
 from stagewise_kd.comparison.runs import read_result
@@ -96,6 +97,9 @@ def draw(table: pd.DataFrame) -> Figure:
         dashes = ("-", "--")[index // len(COLOURS) % 2]
         colour = COLOURS[index % len(COLOURS)]
         axes.plot(rows["seconds"], rows["accuracy"], dashes, color=colour, marker="o", label=way)
+    budgets = sorted(table["budget"].unique())
+    axes.set_xticks(budgets, [str(budget) for budget in budgets])
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.grid(color="#e0e0e0")
     axes.legend(frameon=False, fontsize=8)
     return figure

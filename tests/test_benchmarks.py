@@ -10,6 +10,6 @@ def test_every_small_benchmark_is_a_command():
 
 
 def test_frontier_has_a_line_a_way():
-    rows = [(way, seconds, 0.5) for way in ("hinton", "concurrent") for seconds in (60, 120)]
-    (axes,) = draw(pd.DataFrame(rows, columns=["way", "seconds", "accuracy"])).axes
-    assert [list(line.get_xdata()) for line in axes.get_lines()] == [[60, 120], [60, 120]]
+    rows = [(way, n, n + 1, 0.5) for way in ("hinton", "concurrent") for n in (60, 120)]
+    (axes,) = draw(pd.DataFrame(rows, columns=["way", "budget", "seconds", "accuracy"])).axes
+    assert [list(line.get_xdata()) for line in axes.get_lines()] == [[61, 121], [61, 121]]
