@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -15,6 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 from stagewise_kd.errors import StudyError, UserError
 from stagewise_kd.launchers import check_launcher, launcher_settings
 from stagewise_kd.study import plan_study, run_study
+
+MULTIRUN = ("-m", "--multirun")
 
 
 def config_folder(front_end: str) -> str:
@@ -29,15 +32,15 @@ def hydra_run(
 ) -> None:
     """Compose the config of a front end from `overrides` and run it: once, or a study with `-m`."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through, `guarded` says them in one line
-    flags = [
-        item for item in overrides if item in ("-m", "--multirun")
-    ]  # argparse wants them first
     # Lightning has more options than the config names: `++` sets those too.
     settings = [
         f"++{item}" if item.startswith("trainer.") else item
         for item in overrides
-        if item not in flags
+        if item not in MULTIRUN
     ]
+    # Hydra wants the flag first, and none beside another such as --cfg.
+    shows = any(item.startswith("--") for item in settings)
+    flags = [] if shows else [item for item in overrides if item in MULTIRUN][:1]
     check_launcher(settings)
     folder = config_folder(front_end)
 
@@ -65,6 +68,7 @@ def _run_one(
 
     def job(cfg: DictConfig) -> None:
         try:
+            _check_no_study()
             run(cfg)
         except Exception as error:  # kept from Hydra, which would say it in its own way
             failures.append(error)
@@ -72,6 +76,17 @@ def _run_one(
     launch(job)
     if failures:
         raise failures[0]
+
+
+def _check_no_study() -> None:
+    """Refuse to run a study as if it were one job, unless each swept setting has a value."""
+    hydra_config = HydraConfig.get()
+    given = {item.lstrip("+").split("=")[0] for item in hydra_config.overrides.task}
+    if swept := sorted(set(hydra_config.sweeper.params or {}) - given):
+        raise UserError(
+            f"the experiment is a study that sweeps {', '.join(swept)}; run it with -m, "
+            "or give each of them one value for a single run"
+        )
 
 
 def guarded(work: Callable[[], object]) -> int:

@@ -77,6 +77,18 @@ class TestRunning:
         assert len([*here.glob("store/*/result.json")]) == 1
 
 
+def test_a_study_is_not_run_as_one_job(here, capsys):
+    assert cls_kd("run", "experiment=cifar10_small", "seed=1", "out=run") == 2
+    assert "sweeps method, student; run it with -m" in capsys.readouterr().err
+    assert not (here / "run").exists()
+
+
+@pytest.mark.parametrize("flags", [[], ["-m"]])
+def test_the_config_of_a_study_is_shown(flags, capsys):
+    assert cls_kd("run", *flags, "experiment=cifar10_small", "--cfg", "job") == 0
+    assert "budget: matched" in capsys.readouterr().out
+
+
 class TestPlanning:
     def test_what_is_given_on_the_command_line_replaces_the_sweep_of_the_file(self):
         study = plan_study(config_folder("cls"), ["experiment=cifar10_small", "seed=5", "out=x"])
