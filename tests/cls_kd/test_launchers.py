@@ -12,20 +12,14 @@ import psutil
 import pytest
 from PIL import Image
 
-from cls_kd.cli import main
 from stagewise_kd import launchers
 from stagewise_kd.cli import config_folder
 from stagewise_kd.errors import StudyError
 from stagewise_kd.study import plan_study, run_study
+from tests.cls_kd.test_cli import cls_kd
 
 TINY = ["data=folder", "data.root=photos", "data.size=32", "batch_size=8", "student=resnet10"]
 STUDY = ["run", "-m", *TINY, "method=no_teacher", "trainer.accelerator=cpu", "out=study"]
-
-
-def cls_kd(*argv: str) -> int:
-    with pytest.raises(SystemExit) as caught:
-        main(argv)
-    return caught.value.code
 
 
 @pytest.fixture(autouse=True)

@@ -8,19 +8,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from cls_kd.cli import main
 from stagewise_kd.cli import config_folder
 from stagewise_kd.errors import UserError
 from stagewise_kd.study import plan_study
+from tests.cls_kd.test_cli import TINY, cls_kd
 
-TINY = ["epochs=1", "batch_size=8", "data.size=32", "student=resnet10", "teacher=resnet18"]
 CONFIGS = Path(config_folder("cls")).parent
-
-
-def cls_kd(*argv: str) -> int:
-    with pytest.raises(SystemExit) as caught:
-        main(argv)
-    return caught.value.code
 
 
 @pytest.fixture(autouse=True)
