@@ -69,7 +69,7 @@ def learning_curves(groups: Sequence[Group]) -> Figure | None:
     for place, (name, monitor) in enumerate(panels, 1):
         axes = figure.add_subplot(high, wide, place)
         axes.set(title=name, ylabel=f"val {monitor}", xlabel="epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         for number, run, stage in lines:
             if (stage["name"], stage["best"]["monitor"]) == (name, monitor):
                 rows = run.metrics
