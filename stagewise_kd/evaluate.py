@@ -3,19 +3,16 @@
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from stagewise_kd.bench import Bench, Fitting, score
 from stagewise_kd.blocks import BlockNet
-from stagewise_kd.config import check_values, resolved
+from stagewise_kd.config import Config, check_values, resolved
 from stagewise_kd.errors import UserError
 from stagewise_kd.loaders import Data
 from stagewise_kd.task import Task
-
-Config = dict[str, Any]
 
 
 def evaluate(

@@ -21,6 +21,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from stagewise_kd.comparison.runs import main_metric
+from stagewise_kd.config import method_name
 from stagewise_kd.errors import UserError
 from stagewise_kd.plan import Monitor
 from stagewise_kd.run_folder import COLUMNS, is_running, read_json
@@ -110,7 +111,7 @@ def _config(path: Path) -> tuple[str | None, str | None]:
     """The method of a run, and where the teachers lie that it trains for itself."""
     config: Any = OmegaConf.load(path / "config.yaml")
     store = config.teacher.store if config.get("teacher") else None
-    return str(config.method._target_).rsplit(".", 1)[-1], store
+    return method_name(config), store
 
 
 def _read(study: Path, path: Path, method: str | None) -> Job:

@@ -6,15 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
-from stagewise_kd.config import data_name
+from stagewise_kd.config import Config, data_name
 from stagewise_kd.files import write_text
 from stagewise_kd.wandb_run import Mode, check_installed, check_mode, files_in, start, stop
 
 if TYPE_CHECKING:
     import wandb
     from torch.utils.tensorboard import SummaryWriter
-
-Config = dict[str, Any]
 
 
 class Tracker(Protocol):
