@@ -339,6 +339,21 @@ def test_image_and_mask_stay_aligned(name):
     assert whole > 30
 
 
+def test_light_multiplies_all_pixels_of_an_image_by_one_factor():
+    colour = torch.tensor([40, 80, 160], dtype=torch.uint8)
+    images = colour[:, None, None].repeat(1, 64, 64)[None]
+    masks = torch.zeros(1, 64, 64, dtype=torch.uint8)
+    samples = Samples(Part(["a"], images, masks), transforms.light((64, 64)), 0)
+    factors = []
+    for epoch in range(30):
+        found = samples[View(epoch, 0)][0].flatten(1).float()
+        assert (found == found[:, :1]).all()
+        factors.append(found[2, 0] / 160)
+        assert (found[:, 0] - colour * factors[-1]).abs().max() <= 1  # rounding
+    assert 0.79 < min(factors) < 0.85
+    assert 1.15 < max(factors) < 1.21
+
+
 @pytest.mark.parametrize("name", ["light", "strong"])
 def test_a_view_depends_on_seed_epoch_and_sample_alone(source, name):
     def views(samples, epoch):
