@@ -53,6 +53,7 @@ def parse(arguments: Sequence[str]) -> Namespace:
     parser.add_argument("--images", type=int, default=2000, help="of random data; a tenth is val")
     parser.add_argument("--workers", type=int, default=0, help="processes of every loader")
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto")
+    parser.add_argument("--skip", nargs="+", default=[], choices=["a'", "b", "c"], help="variants")
     parser.add_argument("--repeat", type=int, default=3, help="of which the median is taken")
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     args = parser.parse_args(arguments)
@@ -68,6 +69,7 @@ def measure(args: Namespace, arguments: Sequence[str]) -> dict[str, Any]:
     if not problem.steps:
         raise UserError(f"--batch {problem.batch}: more images than the train split has")
     chosen, notes = variants(problem)
+    chosen = {name: chosen[name] for name in chosen if name not in args.skip}
     runs: report.Runs = {name: [] for name in chosen}
     for turn in range(args.repeat):
         for name, (label, run) in chosen.items():
