@@ -21,7 +21,7 @@ def read_mask(path: Path, size: Size | None, legend: Legend) -> Tensor:
     """Read a mask file as class indices and VOID, uint8 (H, W).
 
     Args:
-        path: of one channel, or palette, with class indices, or RGB with colours.
+        path: RGB with colours, or of one channel with class indices; see `_shows_colours`.
         size: scaled to it by nearest neighbour; None leaves the size.
         legend: what the values mean.
 
@@ -30,16 +30,29 @@ def read_mask(path: Path, size: Size | None, legend: Legend) -> Tensor:
         ValueError: a value or colour is not in the legend.
     """
     with Image.open(path) as file:
-        if file.mode in INDEX_MODES:
+        if file.mode in COLOUR_MODES or _shows_colours(file, legend):
+            mask = from_colours(np.asarray(file.convert("RGB")), legend)
+        elif file.mode in INDEX_MODES:
             mask = from_indices(np.asarray(file), legend)
-        elif file.mode in COLOUR_MODES:
-            mask = from_colours(np.asarray(file)[..., :3], legend)
         else:
             raise ValueError(f"mode {file.mode}; expected one channel of indices, or RGB colours")
     if size is not None and mask.shape != size:
         scaled = Image.fromarray(mask).resize(size[::-1], Image.Resampling.NEAREST)
         mask = np.array(scaled)
     return torch.from_numpy(mask)
+
+
+def _shows_colours(file: Image.Image, legend: Legend) -> bool:
+    """Whether an image with a palette is meant by its colours: all that it shows have a class.
+
+    Editors number a palette as they like. Grey images are meant so where all colours are grey.
+    """
+    known = {*legend.colours, *legend.void_colours}
+    all_grey = all(len(set(colour)) == 1 for colour in known)
+    if not legend.colours or not (file.mode == "P" or (file.mode in ("1", "L") and all_grey)):
+        return False
+    shown = file.convert("RGB").getcolors(len(known))  # None: there are more
+    return shown is not None and {colour for _, colour in shown} <= known
 
 
 def from_indices(values: NDArray[np.generic], legend: Legend) -> Mask:

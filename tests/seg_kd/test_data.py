@@ -10,8 +10,8 @@ from PIL import Image
 from seg_kd import sources, transforms
 from seg_kd.data import Samples, make_data
 from seg_kd.images import read_image
-from seg_kd.legend import generated_palette, read_legend
-from seg_kd.masks import VOID
+from seg_kd.legend import Legend, generated_palette, read_legend
+from seg_kd.masks import VOID, read_mask
 from seg_kd.pairs import Part
 from seg_kd.sources import Source, camvid, folder, shapes
 from seg_kd.transforms import A
@@ -116,6 +116,31 @@ def test_palette_masks_hold_indices(tmp_path):
     with Image.open(root / "train/masks/a.png") as file:
         assert file.mode == "P"
     assert values(folder(str(tmp_path), SIZE).test) == [{0, 1, 2}] * 3
+
+
+def test_palette_masks_in_the_colours_of_the_classes(tmp_path):
+    colours = ((0, 0, 0), (128, 64, 128), (0, 0, 255))
+    legend = Legend(("background", "road", "car"), colours, ((255, 255, 255),))
+    classes = np.array([[0, 1, 2], [2, 1, VOID]], np.uint8)
+    numbers = np.array([[2, 0, 1], [1, 0, 3]], np.uint8)  # as an editor numbers them
+    mask = Image.fromarray(numbers, "P")
+    mask.putpalette([level for n in (1, 2, 0) for level in colours[n]] + [255, 255, 255])
+    mask.save(tmp_path / "a.png")
+    assert (read_mask(tmp_path / "a.png", None, legend).numpy() == classes).all()
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "RGB"])
+def test_black_and_white_masks_in_the_colours_of_the_classes(tmp_path, mode):
+    legend = Legend(("cell", "background"), ((255, 255, 255), (0, 0, 0)))
+    levels = np.array([[255, 0], [0, 0]], np.uint8)
+    Image.fromarray(levels).convert(mode).save(tmp_path / "a.png")
+    assert read_mask(tmp_path / "a.png", None, legend).tolist() == [[0, 1], [1, 1]]
+
+
+def test_grey_masks_hold_indices_where_classes_have_colours(tmp_path):
+    legend = Legend(("road", "background"), ((128, 64, 128), (0, 0, 0)))
+    Image.fromarray(np.zeros((2, 2), np.uint8)).save(tmp_path / "a.png")
+    assert read_mask(tmp_path / "a.png", None, legend).tolist() == [[0, 0], [0, 0]]
 
 
 def test_wide_integers_and_bits(tmp_path):
