@@ -1,5 +1,6 @@
 """Files that are either whole or absent, and readable without running code."""
 
+import argparse
 import json
 import os
 import warnings
@@ -14,6 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from stagewise_kd.errors import UserError
+
+COUNTER = ".num_batches_tracked"
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -75,7 +78,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         except (SafetensorError, OSError) as error:
             raise UserError(f"{path}: not a readable safetensors file ({error})") from None
     try:
-        with warnings.catch_warnings(action="ignore"):  # of a foreign pickle's protocol
+        # Of a foreign pickle's protocol; torchvision's own scripts keep their arguments.
+        namespace = torch.serialization.safe_globals([argparse.Namespace])
+        with warnings.catch_warnings(action="ignore"), namespace:
             found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises nearly anything on a file that is none of its
         raise UserError(
@@ -113,13 +118,16 @@ def strip_prefix(weights: dict[str, Tensor], wanted: set[str]) -> dict[str, Tens
 def load_weights(model: torch.nn.Module, weights: dict[str, Tensor], source: str) -> None:
     """Load weights into a model, whole or not at all.
 
+    Only the step counters of BatchNorm may be missing: older checkpoints have none.
+
     Raises:
         UserError: names the first keys that are missing, unexpected or of another shape.
     """
     expected = model.state_dict()
     weights = strip_prefix(weights, set(expected))
+    missing = expected.keys() - weights.keys()
     faults = [
-        f"missing {', '.join(_first(expected.keys() - weights.keys()))}",
+        f"missing {', '.join(_first({k for k in missing if not k.endswith(COUNTER)}))}",
         f"unexpected {', '.join(_first(weights.keys() - expected.keys()))}",
         *(
             f"{key} is {tuple(weights[key].shape)}, expected {tuple(expected[key].shape)}"
@@ -133,7 +141,7 @@ def load_weights(model: torch.nn.Module, weights: dict[str, Tensor], source: str
             f"{source}: does not fit {type(model).__name__}: {'; '.join(found[:4])}; "
             "pick the architecture that it was trained with"
         )
-    model.load_state_dict(weights)
+    model.load_state_dict(expected | weights)
 
 
 def _first(keys: set[str]) -> list[str]:

@@ -1,3 +1,4 @@
+import argparse
 import pickle
 
 import pytest
@@ -35,6 +36,24 @@ def test_prefixes_and_nesting(tmp_path, prefix, nested):
     torch.save({"state_dict": weights, "epoch": 3} if nested else weights, tmp_path / "w.pt")
     load_weights(target, read_weights(tmp_path / "w.pt"), "w.pt")
     assert target[0].weight.equal(source[0].weight)
+
+
+def test_arguments_of_the_training_script_beside_the_weights(tmp_path):
+    weights = nn.Linear(2, 3).state_dict()
+    torch.save({"model": weights, "args": argparse.Namespace(lr=0.1)}, tmp_path / "w.pt")
+    assert read_weights(tmp_path / "w.pt")["weight"].equal(weights["weight"])
+
+
+def test_batchnorm_without_step_counters():
+    source, target = (nn.Sequential(nn.BatchNorm2d(2)) for _ in range(2))
+    source[0].running_mean += 1
+    weights = source.state_dict()
+    del weights["0.num_batches_tracked"]
+    load_weights(target, weights, "w.pt")
+    assert target[0].running_mean.equal(source[0].running_mean)
+    del weights["0.running_var"]
+    with pytest.raises(UserError, match=r"missing 0.running_var;"):
+        load_weights(target, weights, "w.pt")
 
 
 def test_safetensors_round_trip(tmp_path):
