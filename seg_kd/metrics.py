@@ -44,19 +44,20 @@ class SegmentationScores(MulticlassConfusionMatrix):
 
     def compute(self) -> dict[str, Tensor]:  # type: ignore[override]
         """The figures by name, fractions in [0, 1]."""
-        hits, truth, predicted = overlaps(self.confmat.double())
+        hits, truth, predicted = overlaps(self.confmat.cpu().double())  # MPS has no double
         there = truth > 0
         iou = hits / (truth + predicted - hits).clamp_min(1)
         dice = 2 * hits / (truth + predicted).clamp_min(1)
         by_class = {
             f"iou/{name}": iou[index] for index, name in enumerate(self.class_names) if there[index]
         }
-        return {
+        found = {
             "miou": iou[there].mean() if there.any() else iou.sum(),
             "dice": dice[there].mean() if there.any() else dice.sum(),
             "pixel_accuracy": hits.sum() / truth.sum().clamp_min(1),
             **by_class,
         }
+        return {name: value.float().to(self.device) for name, value in found.items()}
 
 
 class PublishedMeanIoU(Metric):
@@ -72,8 +73,8 @@ class PublishedMeanIoU(Metric):
     def __init__(self, classes: int, **options: Any) -> None:
         super().__init__(**options)
         self.classes = classes
-        self.add_state("total", torch.zeros((), dtype=torch.double), dist_reduce_fx="sum")
-        self.add_state("images", torch.zeros((), dtype=torch.double), dist_reduce_fx="sum")
+        self.add_state("total", torch.zeros(()), dist_reduce_fx="sum")
+        self.add_state("images", torch.zeros(()), dist_reduce_fx="sum")
 
     def update(self, logits: Tensor, masks: Tensor) -> None:
         """Add up logits (B, K, H, W) against class indices (B, H, W)."""
@@ -81,7 +82,7 @@ class PublishedMeanIoU(Metric):
         pairs = masks * n + two_or_more(logits).argmax(dim=1).flatten(1)
         place = torch.arange(len(masks), device=masks.device)[:, None] * n * n + pairs
         counts = torch.bincount(place[masks != VOID], minlength=len(masks) * n * n)
-        hits, truth, predicted = overlaps(counts.view(-1, n, n).double())
+        hits, truth, predicted = overlaps(counts.view(-1, n, n).float())
         union = truth + predicted - hits
         iou = torch.where(union > 0, hits / union.clamp_min(1), 1.0)
         self.total += iou.mean(dim=1).sum()
