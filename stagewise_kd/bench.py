@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from stagewise_kd.blocks import IMAGE, LOGITS, BlockNet
 from stagewise_kd.cache_plan import Caching
+from stagewise_kd.distributed import local_device
 from stagewise_kd.loaders import Data, eval_loader
 from stagewise_kd.plan import Stage
 from stagewise_kd.task import Task
@@ -46,9 +47,7 @@ class Fitting:
     @property
     def device(self) -> torch.device:
         """Where the networks run outside of Lightning, which moves the student back to the CPU."""
-        if self.trainer.get("accelerator") == "cpu":
-            return torch.device("cpu")
-        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+        return local_device(self.trainer)
 
 
 @dataclass(frozen=True)

@@ -158,7 +158,9 @@ class FeatureCache:
 
     def _place(self, size: int) -> torch.device:
         """Where tables of so many bytes are read: in the memory of a GPU where they fit."""
-        fits = self._device.type == "cuda" and size < SHARE * torch.cuda.mem_get_info()[0]
+        fits = (
+            self._device.type == "cuda" and size < SHARE * torch.cuda.mem_get_info(self._device)[0]
+        )
         return self._device if fits else torch.device("cpu")
 
     def _opened(

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -45,11 +46,22 @@ def device_count(trainer: dict[str, Any]) -> int:
     return int(devices) if isinstance(devices, int | str) else len(devices)
 
 
+def local_device(trainer: dict[str, Any]) -> torch.device:
+    """The device of this process, by the options of a Lightning trainer."""
+    found = torch.accelerator.current_accelerator(check_available=True)
+    if trainer.get("accelerator") == "cpu" or found is None:
+        return torch.device("cpu")
+    devices = trainer.get("devices")
+    if not isinstance(devices, list):
+        return found  # its current one
+    return torch.device(found.type, devices[int(os.environ.get("LOCAL_RANK", 0))])
+
+
 @contextmanager
 def processes(command: Sequence[str], trainer: dict[str, Any]) -> Iterator[None]:
     """Join the processes of this run, and start them first where nobody has.
 
-    A launcher (torchrun, SLURM) that has set RANK or LOCAL_RANK is left to its work. Otherwise this
+    A launcher such as torchrun that has set RANK and LOCAL_RANK is left to its work. Otherwise this
     process becomes the first and starts the others with `command`.
     """
     count = device_count(trainer)
@@ -58,9 +70,11 @@ def processes(command: Sequence[str], trainer: dict[str, Any]) -> Iterator[None]
         return
     children = [] if "LOCAL_RANK" in os.environ else _start(command, count)
     on_gpu = torch.cuda.is_available() and trainer.get("accelerator") != "cpu"
-    dist.init_process_group("nccl" if on_gpu else "gloo")
     if on_gpu:
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        place = local_device(trainer)
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) if place.index is None else place)
+    # The others wait while the first fills a cache or another job trains the teacher.
+    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=timedelta(days=7))
     try:
         yield
         _finish(children)
