@@ -15,6 +15,7 @@ from stagewise_kd.images import (
     FileImages,
     Images,
     Size,
+    check_depth,
     find_images,
     keeps,
     raise_first,
@@ -29,9 +30,11 @@ def decode(path: Path, size: Size, margin: float = 1.0) -> Tensor:
 
     Raises:
         OSError: the file is no image, or damaged.
+        ValueError: its pixels do not fit 8 bits.
     """
     height, width = (round(side * margin) for side in size)
     with Image.open(path) as file:
+        check_depth(file)
         file.draft("RGB", (width, height))  # JPEG: decode no finer than needed
         image = file.convert("RGB")
     scale = max(height / image.height, width / image.width)

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from stagewise_kd.images import Size
+from stagewise_kd.images import Size, check_depth
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by channels
 
@@ -31,8 +31,7 @@ def read_image(path: Path, size: Size | None, channels: int) -> Tensor:
 def open_image(path: Path, channels: int) -> Image.Image:
     """Read an image; see `read_image`."""
     with Image.open(path) as file:
-        if file.mode.startswith(("I", "F")):
-            raise ValueError(f"mode {file.mode}: pixels of more than 8 bits; convert it to 8")
+        check_depth(file)
         if channels == 4 and file.mode != "RGBA":
             raise ValueError(f"mode {file.mode}; data.channels=4 needs RGBA")
         return file.convert(MODES[channels])

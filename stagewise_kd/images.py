@@ -1,11 +1,12 @@
 """Finding, checking and decoding image files."""
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
+import psutil
+from PIL import Image
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
@@ -22,6 +23,16 @@ class Images(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> Tensor: ...
+
+
+def check_depth(file: Image.Image) -> None:
+    """Refuse pixels of more than 8 bits, which a conversion would clip.
+
+    Raises:
+        ValueError: says what arrived.
+    """
+    if file.mode.startswith(("I", "F")):
+        raise ValueError(f"mode {file.mode}: pixels of more than 8 bits; convert it to 8")
 
 
 class FileImages:
@@ -110,8 +121,7 @@ def keeps(in_memory: bool | None, size: float) -> bool:
     """
     if in_memory is not None:
         return in_memory
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return size < IN_MEMORY_SHARE * memory
+    return size < IN_MEMORY_SHARE * psutil.virtual_memory().total
 
 
 def existing_root(root: str | None, name: str, marks: Sequence[str]) -> Path:
