@@ -3,11 +3,14 @@
 from typing import Any
 
 import lightning
+import torch
 from lightning.pytorch.callbacks import Callback
 
 from stagewise_kd.distributed import rank
 from stagewise_kd.progress import console
 from stagewise_kd.training import StageModule, put_back
+
+VARIANTS = 64  # of one block's code: which block, batch size, train or eval
 
 
 class CompiledBlocks(Callback):
@@ -28,6 +31,7 @@ class CompiledBlocks(Callback):
             return
         self._tried = True
         before = pl_module.trained_tensors()
+        torch._dynamo.config.recompile_limit = VARIANTS
         on_gpu = pl_module.device.type == "cuda"
         for block in pl_module.trained:
             block.compile(mode="reduce-overhead" if on_gpu else "default")
@@ -50,6 +54,7 @@ class CompiledBlocks(Callback):
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Leave the network as it was."""
         _plain(pl_module)
+        torch._dynamo.reset()  # the next stage has variants of its own
 
 
 def _plain(module: StageModule) -> None:
