@@ -9,10 +9,12 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from stagewise_kd.config import PATHS
 from stagewise_kd.errors import StudyError, UserError
 from stagewise_kd.launchers import check_launcher, launcher_settings
 from stagewise_kd.study import plan_study, run_study
@@ -34,7 +36,7 @@ def hydra_run(
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through, `guarded` says them in one line
     # Lightning has more options than the config names: `++` sets those too.
     settings = [
-        f"++{item}" if item.startswith("trainer.") else item
+        f"++{item}" if item.startswith("trainer.") else _quoted(item)
         for item in overrides
         if item not in MULTIRUN
     ]
@@ -59,6 +61,19 @@ def hydra_run(
         if "Could not override" in str(error):
             raise UserError(_misspelled(str(error), folder)) from None
         raise
+
+
+def _quoted(item: str) -> str:
+    """An override, in quotes where it is a path that Hydra would not take: epoch=9.ckpt."""
+    key, _, value = item.partition("=")
+    if key not in (*PATHS, "out"):
+        return item
+    try:
+        OverridesParser.create().parse_override(item)
+    except HydraException:
+        escaped = value.replace("'", r"\'")
+        return f"{key}='{escaped}'"
+    return item
 
 
 def _run_one(
