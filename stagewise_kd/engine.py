@@ -7,6 +7,8 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from safetensors.torch import load_file
 from torch import nn
@@ -34,6 +36,9 @@ OWN: dict[str, Any] = {
     "num_sanity_val_steps": 0,
     "use_distributed_sampler": False,
 }
+
+
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "32")
 
 
 def run_plan(
@@ -147,7 +152,14 @@ def _trainer(stage: Stage, fitting: Fitting, recorder: Recorder, label: str) -> 
     compiled = [CompiledBlocks()] if fitting.compile else []
     callbacks = [recorder, StageProgress(label), *compiled]
     own = {**OWN, "max_epochs": stage.epochs, "callbacks": callbacks}
-    return lightning.Trainer(**fitting.trainer | own | {"precision": fitting.precision})
+    return lightning.Trainer(
+        **_environment() | fitting.trainer | own | {"precision": fitting.precision}
+    )
+
+
+def _environment() -> dict[str, Any]:
+    """The processes are ours, or torchrun's: Lightning must not count the tasks of a SLURM job."""
+    return {} if TorchElasticEnvironment.detect() else {"plugins": [LightningEnvironment()]}
 
 
 def check_trainer(options: dict[str, Any]) -> None:
@@ -159,9 +171,16 @@ def check_trainer(options: dict[str, Any]) -> None:
     if taken := sorted({*OWN, "max_epochs", "callbacks"} & options.keys()):
         raise UserError(f"trainer.{taken[0]}: the run sets it itself; for the length, set epochs=N")
     asked = options["precision"]
+    if str(asked) not in PRECISIONS:
+        raise UserError(f"trainer.precision={asked}: give {', '.join(PRECISIONS)}")
+    if options.get("check_val_every_n_epoch", 1) != 1 or options.get("limit_val_batches", 1) == 0:
+        raise UserError(
+            "trainer: the best epoch is chosen by validating every one; leave out "
+            "check_val_every_n_epoch and limit_val_batches=0"
+        )
     precision = "32-true" if asked == "auto" else asked
     try:
-        lightning.Trainer(**OWN | options | {"precision": precision})
+        lightning.Trainer(**_environment() | OWN | options | {"precision": precision})
     except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:
         raise UserError(f"trainer: Lightning's Trainer does not take that: {error}") from None
 

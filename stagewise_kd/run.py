@@ -22,7 +22,7 @@ from stagewise_kd.config import (
     run_name,
     to_yaml,
 )
-from stagewise_kd.distributed import processes, rank
+from stagewise_kd.distributed import from_first, processes, rank
 from stagewise_kd.engine import check_trainer
 from stagewise_kd.experiment import Experiment, run_experiment
 from stagewise_kd.progress import console
@@ -70,7 +70,7 @@ def train(build: Build, config: Config, out: Path, wait: bool = False) -> None:
     text = to_yaml(untracked(config))
     with open_run(out, wait) as folder:
         folder.check_config(text)
-        result = folder.result
+        result = from_first(folder.result)
         if result is None:
             result = run_experiment(build(config, text, out), folder)
         elif rank() == 0 and not wait:
@@ -132,10 +132,12 @@ def fitting(config: Config, facts: dict[str, Any], out: Path) -> Fitting:
     Raises:
         UserError: the tracker is not installed.
     """
-    cache = config["cache"]
+    cache, clips = config["cache"], config["trainer"].get("gradient_clip_val")
+    # Lightning cannot clip the gradients of a fused step in mixed precision.
+    plain = {"fused": False} if clips and config["optimizer"].get("fused") else {}
     tracker = instantiate(config["tracker"]) if "tracker" in config else no_tracker
     return Fitting(
-        optimizer=instantiate(config["optimizer"]),
+        optimizer=instantiate(config["optimizer"], **plain),
         scheduler=instantiate(config["scheduler"]),
         batch_size=config["batch_size"],
         seed=config["seed"],

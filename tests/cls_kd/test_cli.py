@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import pickle
 import shutil
 import subprocess
@@ -176,12 +177,27 @@ def test_teacher_is_trained_once_for_all_runs(pictures, here, capsys):
 
 
 def test_two_processes(command, here):
-    """The child processes are started with the run's own overrides."""
+    """They are started with the run's own overrides, and are none of a surrounding SLURM job's."""
     ddp = ["trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp"]
     argv = [sys.executable, "-m", "cls_kd", *command, *ddp, "method=no_teacher"]
-    subprocess.run(argv, check=True, timeout=300)
+    slurm = {"NTASKS": "1", "PROCID": "0", "LOCALID": "0", "JOB_ID": "1", "JOB_NAME": "job"}
+    env = os.environ | {f"SLURM_{key}": value for key, value in slurm.items()}
+    subprocess.run(argv, check=True, timeout=300, env=env)
     result = json.loads((here / "run" / "result.json").read_text())
     assert result["images_seen"] == 2 * 16  # 43 train images, 21 a process, whole batches of 8
+
+
+def test_paths_that_mean_something_else_to_hydra(command, here, pictures, teacher):
+    (here / "epoch=9-step=10.ckpt").write_bytes(teacher.read_bytes())
+    (here / "Ann's photos (1)").symlink_to(pictures)
+    paths = ["data.root=Ann's photos (1)", "teacher.checkpoint=epoch=9-step=10.ckpt"]
+    assert cls_kd(*command, *paths, "method=no_teacher") == 0
+    assert json.loads((here / "run" / "result.json").read_text())["teacher_metrics"]
+
+
+def test_gradients_are_clipped_in_mixed_precision(command):
+    clipped = ["trainer.precision=bf16-mixed", "trainer.gradient_clip_val=1"]
+    assert cls_kd(*command, "method=no_teacher", *clipped) == 0
 
 
 def test_multirun_names_its_jobs(command, here):
@@ -278,6 +294,9 @@ class TestBadInput:
             ("trainer.max_epochs=3", ["trainer.max_epochs: the run sets it itself", "epochs=N"]),
             ("trainer.accelerator=tpuu", ["Lightning's Trainer does not take that", "tpuu"]),
             ("trainer.no_such_option=1", ["Lightning's Trainer", "no_such_option"]),
+            ("trainer.precision=16-true", ["trainer.precision=16-true: give auto, 32-true"]),
+            ("trainer.check_val_every_n_epoch=2", ["check_val_every_n_epoch", "every one"]),
+            ("trainer.limit_val_batches=0", ["limit_val_batches=0", "every one"]),
         ],
     )
     def test_override(self, command, capsys, override, words):
@@ -314,6 +333,14 @@ class TestBadInput:
         error = self.said(capsys, *command, f"data.root={root}")
         assert str(bad[0]) in error
         assert str(bad[1]) in error
+
+    def test_images_of_16_bits(self, command, pictures, capsys, tmp_path):
+        root = tmp_path / "data"
+        shutil.copytree(pictures, root)
+        bad = root / "train" / "dark" / "deep.png"
+        Image.new("I;16", (40, 40), 4000).save(bad)
+        error = self.said(capsys, *command, f"data.root={root}")
+        assert f"{bad} (mode I;16: pixels of more than 8 bits" in error
 
     def test_teacher_of_other_classes(self, command, capsys, tmp_path):
         torch.save(resnet("resnet18", 5).model.state_dict(), tmp_path / "five.pt")
