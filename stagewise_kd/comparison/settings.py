@@ -4,6 +4,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from stagewise_kd.config import ONE_STAGE
+
 # the same student with any; a method that has a schedule says so itself
 ANYHOW = {"seed", "out", "workers", "graft", "compile", "tracker", "wandb", "schedule"}
 PLACES = {"root", "checkpoint", "store", "accelerator", "dir", "in_memory"}
@@ -32,10 +34,13 @@ def chosen(config: dict[str, Any], has_teacher: bool = True) -> Settings:
         Such as {"epochs": 5, "method": "stagewise", "method.head": "labels", "optimizer": "Adam"}.
     """
     left_out = ANYHOW if has_teacher else ANYHOW | {"teacher"}
+    settings = _flat(config)
+    if settings.get("method") not in ONE_STAGE:
+        left_out = left_out | {"budget"}
     trained = (config.get("teacher") or {}).get("checkpoint")
     return {
         name: value
-        for name, value in _flat(config).items()
+        for name, value in settings.items()
         if name.split(".")[0] not in left_out
         and name.rsplit(".", 1)[-1] not in PLACES
         and not (trained and name in TRAINING)

@@ -96,6 +96,14 @@ class TestTelling:
         write_run(tmp_path / "b", seed=1, config=other)
         assert len(told_apart(read_runs([tmp_path]))) == 1
 
+    def test_the_budget_is_one_of_methods_of_one_stage(self):
+        def found(method: str) -> list[str]:
+            target = {"_target_": f"stagewise_kd.methods.{method}"}
+            return [*chosen({"method": target, "budget": "matched", "epochs": 5})]
+
+        assert found("stagewise") == ["method", "epochs"]
+        assert found("hinton") == ["method", "budget", "epochs"]
+
     def test_settings_that_repeat_another_are_left_out(self):
         configs = [
             {"lr": lr, "optimizer": {"_target_": "torch.optim.Adam", "lr": lr}, "epochs": 5}
