@@ -1,5 +1,6 @@
 """Runs a plan, stage by stage, from wherever it was left."""
 
+import gc
 import logging
 import warnings
 from pathlib import Path
@@ -64,8 +65,16 @@ def run_plan(
         record = read_json(folder / "stage.json")
         if record is None:
             cache = cache or _cache(bench, run)
-            feeds = cache.feeds(stage) if cache else uncached(stage, bench.data)
-            record = _train_stage(stage, adapters[stage.name], feeds, bench, run, folder, len(plan))
+            record = _train_stage(
+                stage,
+                adapters[stage.name],
+                cache.feeds(stage) if cache else uncached(stage, bench.data),
+                bench,
+                run,
+                folder,
+                len(plan),
+            )
+            gc.collect()  # the trainer and its loops hold each other, and the tables of the stage
         put_back(load_file(folder / BEST), bench.student, adapters[stage.name])
         if stage.graftable and bench.teacher is not None:
             grafted |= pieces(stage, adapters[stage.name].to(bench.device))

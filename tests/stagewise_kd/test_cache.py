@@ -1,3 +1,4 @@
+import gc
 import json
 import resource
 import signal
@@ -21,6 +22,7 @@ from tests.engine import SHAPE, experiment, make_bench
 from tests.stagewise_kd.test_engine import assert_same_run
 from tests.stagewise_kd.test_resume import finish, start
 
+MAPS = Path("/proc/self/maps")
 EXACT = Caching(views=9, dtype="float32")
 
 
@@ -168,6 +170,29 @@ def test_torn_files_are_made_again_and_strangers_deleted(tmp_path):
     assert {path.name for path in folder.iterdir()} == names - {".half.123"}
 
 
+@pytest.mark.skipif(not MAPS.exists(), reason="needs Linux's /proc")
+def test_tables_of_earlier_stages_are_let_go(tmp_path):
+    deleted = {}
+
+    class Watch:
+        def log(self, stage, *_):
+            lines = MAPS.read_text().splitlines()
+            deleted[stage] = sum(line.endswith("(deleted)") and "/cache/" in line for line in lines)
+
+        def finish(self, *_):
+            pass
+
+    bench = make_bench(6, cache=Caching(views=2), graft=False, tracker=Watch())
+    gc.collect()
+    gc.disable()  # not by chance
+    try:
+        with open_run(tmp_path / "run") as folder:
+            run_experiment(experiment(bench), folder)
+    finally:
+        gc.enable()
+    assert deleted == {"a": 0, "b": 0, "head": 0}
+
+
 def test_a_finished_run_keeps_no_cache(tmp_path):
     result = run(tmp_path / "run", Caching(dir=str(tmp_path / "elsewhere")))
     assert all(stage["cache"]["bytes"] > 0 for stage in result["stages"])
@@ -196,6 +221,7 @@ def test_a_full_disk_ends_in_one_warning_and_the_same_student(tmp_path, capsys):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     said = capsys.readouterr().err
     assert said.count("warning: no feature cache") == 1
+    assert "budget_gb is too small" not in said
     assert all(stage["cache"]["bytes"] == 0 for stage in result["stages"])
     assert not (tmp_path / "full" / "cache").exists()
     assert_same_student(tmp_path / "whole", tmp_path / "full", rtol=1e-5, atol=1e-6)
