@@ -8,6 +8,7 @@ import lightning
 from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
+from stagewise_kd.distributed import from_first
 from stagewise_kd.errors import UserError
 from stagewise_kd.files import write_tensors, write_whole
 from stagewise_kd.run_folder import RunFolder
@@ -16,13 +17,15 @@ from stagewise_kd.training import StageModule
 
 BEST = "best.safetensors"
 LAST = "last.ckpt"
+TRAINING_PER_SAVING = 20  # in seconds
 KEPT = ("best", "seconds", "waited", "images_seen", "_best_tensors")
 
 
 class Recorder(Checkpoint):
     """After each epoch writes metrics.csv, then last.ckpt, which holds the best epoch so far too.
 
-    A run that is killed between the two repeats the epoch and writes the same again.
+    Where epochs are so short that saving would slow them, only some are saved. A run that is killed
+    repeats what was not saved, and writes the same again.
     """
 
     def __init__(self, run: RunFolder, folder: Path, tracker: Tracker | None = None) -> None:
@@ -35,6 +38,7 @@ class Recorder(Checkpoint):
         self.images_seen = 0
         self._best_tensors: dict[str, Tensor] = {}
         self._since = self._idle_since = 0.0
+        self._saved_at = self._saving = 0.0
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs."""
@@ -78,10 +82,22 @@ class Recorder(Checkpoint):
         if stage.monitor.better(value, self.best.get("value")):
             self.best = {"epoch": epoch, "monitor": stage.monitor.name, "value": value}
             self._best_tensors = pl_module.trained_tensors()
+        if from_first(self._due(trainer)):
+            self._save(trainer)
+
+    def _due(self, trainer: lightning.Trainer) -> bool:
+        """Whether the stage ends, or has trained for long against what saving takes."""
+        ends = trainer.current_epoch + 1 == trainer.max_epochs
+        return ends or time.perf_counter() - self._saved_at >= TRAINING_PER_SAVING * self._saving
+
+    def _save(self, trainer: lightning.Trainer) -> None:
+        start = time.perf_counter()
         if trainer.is_global_zero:
             write_whole(self.folder / LAST, trainer.save_checkpoint)
         else:  # writes nothing, but has to take part
             trainer.save_checkpoint(self.folder / LAST)
+        self._saved_at = time.perf_counter()
+        self._saving = self._saved_at - start
 
     def _count(self, trainer: lightning.Trainer) -> None:
         now = time.perf_counter()

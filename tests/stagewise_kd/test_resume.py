@@ -5,11 +5,13 @@ import sys
 import time
 from pathlib import Path
 
+import lightning
 import pytest
 
 from stagewise_kd.errors import UserError
+from stagewise_kd.experiment import run_experiment
 from stagewise_kd.run_folder import open_run
-from tests.engine import run_tiny
+from tests.engine import experiment, make_bench, run_tiny
 from tests.stagewise_kd.test_engine import assert_same_run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,6 +51,21 @@ def test_killed_and_started_again_equals_straight(straight, tmp_path, lines):
     assert not (out / "result.json").exists()
     finish(start(out))
     assert_same_run(straight, out)
+
+
+def test_saving_does_not_outweigh_training(tmp_path, monkeypatch):
+    saved = []
+    save = lightning.Trainer.save_checkpoint
+
+    def slowly(trainer, path, *options):
+        save(trainer, path, *options)
+        saved.append(trainer.current_epoch)
+        time.sleep(0.5)
+
+    monkeypatch.setattr(lightning.Trainer, "save_checkpoint", slowly)
+    with open_run(tmp_path / "run") as run:
+        run_experiment(experiment(make_bench(), epochs=4), run)
+    assert saved == [0, 3] * 3
 
 
 def test_rows_written_after_the_checkpoint_are_not_doubled(tmp_path):
