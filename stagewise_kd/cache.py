@@ -128,7 +128,8 @@ class FeatureCache:
         count = sum(len(split.samples) for split in splits)
         sizes = {column: count * self._tables.row_bytes(column) for column in demand.columns}
         chosen = choose(demand, sizes, self._budget)
-        _say(f"{demand.stage.name}: {described(chosen, sizes, len(train), demand)}")
+        if self._budget:  # a full disk left none, and was told of
+            _say(f"{demand.stage.name}: {described(chosen, sizes, len(train), demand)}")
         self._tables.note_weights(self._device)
         if not from_first(self._filled(splits, chosen)):
             chosen, self._budget = set(), 0  # of the later stages too
@@ -158,10 +159,11 @@ class FeatureCache:
 
     def _place(self, size: int) -> torch.device:
         """Where tables of so many bytes are read: in the memory of a GPU where they fit."""
-        fits = (
-            self._device.type == "cuda" and size < SHARE * torch.cuda.mem_get_info(self._device)[0]
-        )
-        return self._device if fits else torch.device("cpu")
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()  # of what the stage before has freed
+            if size < SHARE * torch.cuda.mem_get_info(self._device)[0]:
+                return self._device
+        return torch.device("cpu")
 
     def _opened(
         self, splits: Sequence[Split], columns: set[Column], place: torch.device

@@ -67,7 +67,8 @@ class Tables:
         """Take the networks as they are now: tables are of these weights from here on."""
         for owner, net in self._nets.items():
             net.to(device).eval()  # the block just trained is in train mode still
-            self._hashes[owner] = _hashes(net)
+            if owner == "student" or owner not in self._hashes:  # the teacher stays as it is
+                self._hashes[owner] = _hashes(net)
 
     def rows(self, column: Column, split: Split) -> Rows | None:
         """The table of a column; None where there is none."""
