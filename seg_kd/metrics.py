@@ -35,7 +35,7 @@ class SegmentationScores(MulticlassConfusionMatrix):
     """
 
     def __init__(self, classes: Sequence[str], **options: Any) -> None:
-        super().__init__(len(classes), ignore_index=VOID, **options)
+        super().__init__(len(classes), ignore_index=VOID, validate_args=False, **options)
         self.class_names = list(classes)
 
     def update(self, logits: Tensor, masks: Tensor) -> None:

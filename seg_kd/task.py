@@ -76,10 +76,15 @@ class Segmentation:
         }
         return [made[name] for name in self.losses]
 
+    @cached_property
+    def _weight(self) -> Tensor:
+        weights = torch.tensor(self.class_weights or [1.0] * len(self.classes), dtype=torch.float32)
+        return weights.pin_memory() if torch.cuda.is_available() else weights
+
     def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean over labelled pixels; 0 where a batch has none."""
         labelled = labels != VOID
-        weight = logits.new_tensor(list(self.class_weights or [1.0] * len(self.classes)))
+        weight = self._weight.to(logits.device, non_blocking=True)
         total = F.cross_entropy(logits, labels, weight, ignore_index=VOID, reduction="sum")
         return total / (
             weight[labels.where(labelled, labels.new_zeros(()))] * labelled

@@ -90,7 +90,7 @@ class Rows:
 
     def take(self, numbers: Tensor) -> Tensor:
         """The samples of these numbers; images and features come out channels last."""
-        found = self.table.index_select(0, numbers.to(self.table.device))
+        found = self.table.index_select(0, numbers.to(self.table.device, non_blocking=True))
         if len(self.shape) != 3:
             return found.view(-1, *self.shape)
         channels, height, width = self.shape

@@ -61,7 +61,7 @@ class StageModule(lightning.LightningModule):
         # In a tuple, so that the teacher is no submodule: never trained, wrapped or saved with us.
         self._teacher = (teacher,) if teacher is not None else ()
         self._until, self._targets = stage.reads
-        self._sums: dict[str, dict[str, Tensor]] = {"train": {}, "val": {}}
+        self._sums: dict[str, Any] = {"train": 0, "val": 0}
         self._trained_names = _names(student.model, self.trained)
         self.strict_loading = False  # a checkpoint holds what the stage trains, no more
         student.requires_grad_(False)
@@ -167,18 +167,18 @@ class StageModule(lightning.LightningModule):
 
     def _add(self, split: str, terms: dict[str, Tensor], batch: Batch) -> Tensor:
         """Add a batch to the sums of its split, on the device; gives the sum of the terms."""
-        loss = torch.stack(list(terms.values())).sum()
-        sums, count = self._sums[split], len(batch.labels)
-        for name, value in {**terms, "loss": loss}.items():
-            sums[name] = sums.get(name, 0) + value.detach() * count
-        sums["count"] = sums.get("count", 0) + torch.ones_like(loss.detach()) * count
-        return loss
+        values = torch.stack(list(terms.values()))
+        figures = torch.cat((values.detach(), values.new_ones(1)))
+        self._sums[split] = self._sums[split] + figures * len(batch.labels)
+        return values.sum()
 
     def _log_means(self, split: str) -> None:
-        sums, self._sums[split] = self._sums[split], {}
-        totals = self.trainer.strategy.reduce(torch.stack(list(sums.values())), reduce_op="sum")
-        means = dict(zip(sums, totals / totals[-1], strict=True))
-        del means["count"]
+        sums, self._sums[split] = self._sums[split], 0
+        *totals, count = self.trainer.strategy.reduce(sums, reduce_op="sum")
+        means = {
+            term.name: total / count for term, total in zip(self.stage.terms, totals, strict=True)
+        }
+        means["loss"] = sum(means.values())
         self.log_dict({f"{split}/{name}": value for name, value in means.items()})
 
 
