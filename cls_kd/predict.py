@@ -12,6 +12,7 @@ from cls_kd.evaluate import open_student
 from cls_kd.images import load_images
 from cls_kd.transforms import none
 from stagewise_kd.blocks import BlockNet
+from stagewise_kd.distributed import local_device
 from stagewise_kd.errors import UserError
 from stagewise_kd.files import write_whole, writing_into
 from stagewise_kd.images import find_images
@@ -78,7 +79,10 @@ def _files(paths: Sequence[Path]) -> list[Path]:
 
 @torch.inference_mode()
 def _probabilities(student: BlockNet, images: Tensor) -> Tensor:
-    return torch.cat([student(unit_images(batch)).softmax(dim=1) for batch in images.split(BATCH)])
+    place = local_device({})
+    student.to(place)
+    logits = (student(unit_images(batch.to(place))) for batch in images.split(BATCH))
+    return torch.cat([batch.softmax(dim=1).cpu() for batch in logits])
 
 
 def _write_csv(path: Path, rows: list[list[str]]) -> None:

@@ -15,6 +15,7 @@ from seg_kd.images import open_image, read_image, scaled, to_tensor
 from seg_kd.networks import open_network
 from seg_kd.transforms import STRIDE
 from stagewise_kd.blocks import BlockNet
+from stagewise_kd.distributed import local_device
 from stagewise_kd.errors import UserError
 from stagewise_kd.files import write_whole, writing_into
 from stagewise_kd.images import FileImages, find_images, raise_first, read_all
@@ -53,6 +54,7 @@ def predict(
             "more, and a tile of more than twice the overlap"
         )
     net, described = open_network(run)
+    net.to(local_device({}))
     channels = described["network"]["channels"]
     files = _files(paths, channels)
     masks = []
@@ -132,12 +134,13 @@ def _spans(length: int, step: int) -> Iterator[tuple[int, int]]:
 def _logits(net: BlockNet, pixels: Tensor) -> Tensor:
     """Logits (1, K, H, W) of an image uint8 (C, H, W) of any size."""
     height, width = pixels.shape[-2:]
-    padded = F.pad(unit_images(pixels[None]), (0, -width % STRIDE, 0, -height % STRIDE))
+    image = unit_images(pixels[None].to(net.mean.device))
+    padded = F.pad(image, (0, -width % STRIDE, 0, -height % STRIDE))
     return two_or_more(net(padded))[..., :height, :width]
 
 
 def _classes(logits: Tensor) -> np.ndarray:
-    return logits[0].argmax(dim=0).to(torch.uint8).numpy()
+    return logits[0].argmax(dim=0).to(torch.uint8).cpu().numpy()
 
 
 def _write(path: Path, image: Image.Image, mask: np.ndarray, palette: Sequence[Any]) -> None:
