@@ -107,7 +107,7 @@ def _settle(device: torch.device) -> int:
     """Give back what earlier runs left, and the bytes that stay: what a growth is counted from."""
     gc.collect()
     if device.type == "cuda":
-        torch.cuda.empty_cache()
+        reset_peak(device)
         return 0
     with suppress(OSError, AttributeError):  # glibc only
         ctypes.CDLL("libc.so.6").malloc_trim(0)
