@@ -120,7 +120,7 @@ def guarded(work: Callable[[], object]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        message = "interrupted; the same command goes on from the last finished epoch"
+        message = "interrupted; the same command goes on where it was last saved"
         print(message, file=sys.stderr)
         return 1
     else:

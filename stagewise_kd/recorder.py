@@ -17,7 +17,8 @@ from stagewise_kd.training import StageModule
 
 BEST = "best.safetensors"
 LAST = "last.ckpt"
-TRAINING_PER_SAVING = 20  # in seconds
+TRAINING_PER_SAVING = 20  # seconds of training for each of saving,
+UNSAVED = 300  # but no more than these
 KEPT = ("best", "seconds", "waited", "images_seen", "_best_tensors")
 
 
@@ -88,7 +89,8 @@ class Recorder(Checkpoint):
     def _due(self, trainer: lightning.Trainer) -> bool:
         """Whether the stage ends, or has trained for long against what saving takes."""
         ends = trainer.current_epoch + 1 == trainer.max_epochs
-        return ends or time.perf_counter() - self._saved_at >= TRAINING_PER_SAVING * self._saving
+        unsaved = time.perf_counter() - self._saved_at
+        return ends or unsaved >= min(TRAINING_PER_SAVING * self._saving, UNSAVED)
 
     def _save(self, trainer: lightning.Trainer) -> None:
         start = time.perf_counter()

@@ -3,11 +3,12 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
-import lightning
 import pytest
 
+from stagewise_kd import recorder
 from stagewise_kd.errors import UserError
 from stagewise_kd.experiment import run_experiment
 from stagewise_kd.run_folder import open_run
@@ -53,19 +54,35 @@ def test_killed_and_started_again_equals_straight(straight, tmp_path, lines):
     assert_same_run(straight, out)
 
 
-def test_saving_does_not_outweigh_training(tmp_path, monkeypatch):
-    saved = []
-    save = lightning.Trainer.save_checkpoint
+class StopsOnce:
+    """A tracker under which the run breaks off in an epoch of its second stage."""
 
-    def slowly(trainer, path, *options):
-        save(trainer, path, *options)
-        saved.append(trainer.current_epoch)
-        time.sleep(0.5)
+    def __init__(self, epoch: int) -> None:
+        self.epochs: list[int] = []
+        self._stops = [epoch]
 
-    monkeypatch.setattr(lightning.Trainer, "save_checkpoint", slowly)
-    with open_run(tmp_path / "run") as run:
-        run_experiment(experiment(make_bench(), epochs=4), run)
-    assert saved == [0, 3] * 3
+    def log(self, stage, epoch, step, values):
+        self.epochs.append(epoch)
+        if stage == "b" and [epoch] == self._stops:
+            self._stops.clear()
+            raise RuntimeError("stopped")
+
+    def finish(self, result, folder):
+        pass
+
+
+@pytest.mark.parametrize(("ratio", "again"), [(0, [3, 4]), (1e9, [1, 2, 3, 4])])
+def test_short_epochs_are_saved_now_and_then(tmp_path, monkeypatch, ratio, again):
+    """The first and the last always; what was not saved is repeated, and ends the same."""
+    monkeypatch.setattr(recorder, "TRAINING_PER_SAVING", ratio)
+    tracker = StopsOnce(3)
+    for name, bench in (("cut", make_bench(tracker=tracker)), ("straight", make_bench())):
+        with open_run(tmp_path / name) as run, suppress(RuntimeError):
+            run_experiment(experiment(bench, epochs=5), run)
+    with open_run(tmp_path / "cut") as run:
+        run_experiment(experiment(make_bench(tracker=tracker), epochs=5), run)
+    assert tracker.epochs == [*range(5), *range(4), *again, *range(5)]
+    assert_same_run(tmp_path / "straight", tmp_path / "cut")
 
 
 def test_rows_written_after_the_checkpoint_are_not_doubled(tmp_path):
