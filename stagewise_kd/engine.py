@@ -74,7 +74,9 @@ def run_plan(
                 folder,
                 len(plan),
             )
-            gc.collect()  # the trainer and its loops hold each other, and the tables of the stage
+            # The trainer and its loops hold each other, and the stage's tables, which no name here
+            # may hold either.
+            gc.collect()
         put_back(load_file(folder / BEST), bench.student, adapters[stage.name])
         if stage.graftable and bench.teacher is not None:
             grafted |= pieces(stage, adapters[stage.name].to(bench.device))

@@ -5,6 +5,7 @@ and its folder tells what is still to come. Whichever launcher runs the jobs, on
 others that share its disk, they leave their traces in that folder alone.
 """
 
+import gc
 import sys
 import traceback
 from collections import Counter
@@ -163,6 +164,7 @@ def _attempt(study: Study, run: Callable[[DictConfig], object], cfg: DictConfig)
         print(f"failed: {name}: {text}", file=sys.stderr)
         failure.parent.mkdir(parents=True, exist_ok=True)
         write_text(failure, f"{text}\n\n{_trace(error)}")
+    gc.collect()  # a job that failed in training holds its cache still
 
 
 def _told(error: Exception) -> str:

@@ -177,7 +177,9 @@ def test_tables_of_earlier_stages_are_let_go(tmp_path):
     class Watch:
         def log(self, stage, *_):
             lines = MAPS.read_text().splitlines()
-            deleted[stage] = sum(line.endswith("(deleted)") and "/cache/" in line for line in lines)
+            tables = [line for line in lines if "/cache/" in line]
+            assert tables
+            deleted[stage] = sum(line.endswith("(deleted)") for line in tables)
 
         def finish(self, *_):
             pass
