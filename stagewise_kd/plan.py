@@ -139,6 +139,9 @@ def _stage_faults(stage: Stage, student: BlockNet) -> list[str]:
             f"stage {stage.name!r} trains {', '.join(unknown)}; the student has "
             f"{', '.join(student.names)}"
         )
+    names = [term.name for term in stage.terms]
+    if len(names) > len({*names}):
+        faults.append(f"stage {stage.name!r}: terms {', '.join(names)}; give each once")
     until = {term.student for term in stage.terms if term.student in known | {LOGITS}}
     if idle := set(stage.trains) - set(unknown) - set(student.needed({IMAGE}, until)):
         faults.append(f"stage {stage.name!r}: no term depends on {', '.join(sorted(idle))}")

@@ -31,7 +31,7 @@ def test_all_faults_are_listed_together():
     plan = (
         match("a", adapter="none"),
         match("b", teacher="nowhere"),
-        Stage("c", ("c", "head"), (Term("a", mse, "a", "a"),), 0, LOSS),
+        Stage("c", ("c", "head"), (Term("a", mse, "a", "a"),) * 2, 0, LOSS),
     )
     with pytest.raises(UserError) as caught:
         check_plan(plan, tiny_net(4), tiny_net(6), SHAPE)
@@ -40,6 +40,7 @@ def test_all_faults_are_listed_together():
         "stage 'a': the student gives (2, 4, 4, 4), the teacher (2, 6, 4, 4); set adapter=conv1x1",
         "stage 'b': the teacher has no feature 'nowhere'",
         "stage 'c': 0 epochs",
+        "stage 'c': terms a, a; give each once",
         "stage 'c' trains c; the student has a, b, head",
         "stage 'c': no term depends on head",
     ):
