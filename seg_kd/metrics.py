@@ -35,6 +35,7 @@ class SegmentationScores(MulticlassConfusionMatrix):
     """
 
     def __init__(self, classes: Sequence[str], **options: Any) -> None:
+        # Masks are in range since they were read; checking each batch would halt a GPU.
         super().__init__(len(classes), ignore_index=VOID, validate_args=False, **options)
         self.class_names = list(classes)
 

@@ -54,9 +54,9 @@ def predict(
             "more, and a tile of more than twice the overlap"
         )
     net, described = open_network(run)
-    net.to(local_device({}))
     channels = described["network"]["channels"]
     files = _files(paths, channels)
+    net.to(local_device({}))
     masks = []
     for file, name in files:
         image = open_image(file, channels)
@@ -108,7 +108,7 @@ def segment(
         return _tiled(net, to_tensor(image), tile, overlap)
     height, width = (size, size) if isinstance(size, int) else size
     small = to_tensor(scaled(image, (height, width)))
-    logits = F.interpolate(_logits(net, small), image.size[::-1], mode="bilinear")
+    logits = F.interpolate(_logits(net, small).cpu(), image.size[::-1], mode="bilinear")
     return _classes(logits)
 
 
