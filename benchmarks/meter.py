@@ -104,7 +104,7 @@ def peak_memory(device: torch.device) -> int:
 
 
 def _settle(device: torch.device) -> int:
-    """Give back what earlier runs left, and the bytes that stay: what a growth is counted from."""
+    """Give back what earlier runs left; the bytes that a growth is counted from, 0 on a GPU."""
     gc.collect()
     if device.type == "cuda":
         reset_peak(device)

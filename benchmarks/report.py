@@ -45,7 +45,9 @@ def figures(runs: Runs, images: int, plan: Plan) -> dict[str, Figures]:
                 "seconds": seconds[variant],
                 "images_per_second": images * len(chosen) / seconds[variant],
                 "ratio_to_a": seconds["a"] / seconds[variant],
-                "ratio_to_a_same_precision": seconds.get("a'", seconds["a"]) / seconds[variant],
+                "ratio_to_a_same_precision": seconds["a'"] / seconds[variant]
+                if "a'" in seconds
+                else None,
                 "ratio_to_e": seconds[variant] / seconds["e"],
                 "peak_bytes": max(run[s].memory for run in repeats for s in chosen),
                 "cache_bytes": max(run[s].cache for run in repeats for s in chosen),
@@ -58,7 +60,8 @@ def figures(runs: Runs, images: int, plan: Plan) -> dict[str, Figures]:
 def cells(figures: dict[str, Any]) -> list[str]:
     """The figures of one variant as text, in the order of `COLUMNS`."""
     seconds, *rates, memory, cache = figures.values()
-    rates_shown = [f"{rates[0]:,.0f}", *(f"{rate:.2f}" for rate in rates[1:])]
+    ratios = (f"{rate:.2f}" if rate else "–" for rate in rates[1:])
+    rates_shown = [f"{rates[0]:,.0f}", *ratios]
     return [f"{seconds:.2f}", *rates_shown, f"{memory / 2**20:.0f}", f"{cache / 2**20:.0f}"]
 
 
