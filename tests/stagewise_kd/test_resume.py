@@ -59,12 +59,12 @@ class StopsOnce:
 
     def __init__(self, epoch: int) -> None:
         self.epochs: list[int] = []
-        self._stops = [epoch]
+        self._stop: int | None = epoch
 
     def log(self, stage, epoch, step, values):
         self.epochs.append(epoch)
-        if stage == "b" and [epoch] == self._stops:
-            self._stops.clear()
+        if stage == "b" and epoch == self._stop:
+            self._stop = None
             raise RuntimeError("stopped")
 
     def finish(self, result, folder):
