@@ -19,7 +19,7 @@ from matplotlib.ticker import NullLocator
 
 from stagewise_kd.comparison.drawing import COLOURS, save
 from stagewise_kd.comparison.runs import read_result
-from stagewise_kd.files import write_text
+from stagewise_kd.system.files import write_text
 
 PROBE = 2  # epochs of each stage
 WAYS = {

@@ -14,14 +14,16 @@ from torch.utils.data import DataLoader
 
 from benchmarks.meter import Meter, Spent, synchronize
 from benchmarks.problem import Problem
-from stagewise_kd.bench import Fitting
-from stagewise_kd.blocks import IMAGE, LOGITS, BlockNet
-from stagewise_kd.cache_plan import Caching
-from stagewise_kd.engine import run_plan
-from stagewise_kd.plan import Stage, check_plan
-from stagewise_kd.progress import console
-from stagewise_kd.run_folder import RunFolder
-from stagewise_kd.training import autocast, unit_images
+from stagewise_kd.cache.budget import Caching
+from stagewise_kd.data.batches import unit_images
+from stagewise_kd.methods.checks import check_plan
+from stagewise_kd.methods.plan import Stage
+from stagewise_kd.networks.blocks import IMAGE, LOGITS, BlockNet
+from stagewise_kd.system.console import console
+from stagewise_kd.system.precision import autocast
+from stagewise_kd.system.run_folder import RunFolder
+from stagewise_kd.training.setup import Fitting
+from stagewise_kd.training.stages import run_plan
 
 MEASURED_EPOCHS = 2  # of every stage without cache: one with its set-up, one without
 MIN_STEPS = 30
@@ -32,7 +34,7 @@ def published(problem: Problem, precision: str) -> dict[str, Spent]:
 
     Kulkarni et al., "Data Efficient Stagewise Knowledge Distillation", arXiv 1911.06786.
     """
-    device = problem.bench.device
+    device = problem.setup.device
     meter = Meter(device)
     student, teacher = problem.networks()
     meter.start()
@@ -67,7 +69,7 @@ def whole_loss(
 
 def plain_loader(problem: Problem) -> DataLoader[Any]:
     """Shuffled batches of images that are transformed one by one."""
-    fitting = problem.bench.fitting
+    fitting = problem.setup.fitting
     cuda = fitting.device.type == "cuda"
     workers = fitting.workers
     return DataLoader(
@@ -81,10 +83,10 @@ def validate(
 ) -> float:
     """Mean loss of a stage on the val split."""
     student.eval()
-    bench, device = problem.bench, problem.bench.device
+    setup, device = problem.setup, problem.setup.device
     losses = []
-    workers = bench.fitting.workers
-    for images, labels in DataLoader(bench.data.val, 4 * problem.batch, num_workers=workers):
+    workers = setup.fitting.workers
+    for images, labels in DataLoader(setup.data.val, 4 * problem.batch, num_workers=workers):
         with autocast(precision, device):
             batch = unit_images(images.to(device)), labels.to(device)
             losses.append(whole_loss(stage, student, teacher, *batch))
@@ -98,14 +100,14 @@ def engine(problem: Problem, cached: bool) -> dict[str, Spent]:
     console.quiet = True
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(Path(folder))
-        run.start("", {}, problem.bench.data.splits)
-        meter = Meter(problem.bench.device)
+        run.start("", {}, problem.setup.data.splits)
+        meter = Meter(problem.setup.device)
         student, teacher = problem.networks()
         fitted = fitting(problem, meter, cached)
-        bench = replace(problem.bench, student=student, teacher=teacher, fitting=fitted)
-        adapters = check_plan(plan, student, teacher, bench.data.shape)
+        setup = replace(problem.setup, student=student, teacher=teacher, fitting=fitted)
+        adapters = check_plan(plan, student, teacher, setup.data.shape)
         meter.start()
-        records = run_plan(plan, adapters, bench, run)
+        records = run_plan(plan, adapters, setup, run)
         meter.end(plan[-1].name)
     spent = meter.spent(problem.epochs)
     caches = {record["name"]: record["cache"]["bytes"] for record in records}
@@ -115,7 +117,7 @@ def engine(problem: Problem, cached: bool) -> dict[str, Spent]:
 def fitting(problem: Problem, meter: Meter, cached: bool) -> Fitting:
     """The default recipe with or without a feature cache."""
     cache = Caching(views=problem.views) if cached else None
-    return replace(problem.bench.fitting, tracker=meter, cache=cache)
+    return replace(problem.setup.fitting, tracker=meter, cache=cache)
 
 
 def limit(problem: Problem) -> dict[str, Spent]:
@@ -124,7 +126,7 @@ def limit(problem: Problem) -> dict[str, Spent]:
     The passes are those that fill a cache: each block of the teacher that is matched, and each of
     the student that a later stage reads, once a view.
     """
-    device = problem.bench.device
+    device = problem.setup.device
     meter = Meter(device)
     student, teacher = problem.networks()
     images, labels = next(iter(plain_loader(problem)))
@@ -155,7 +157,7 @@ def next_features(
     (term,) = stage.terms
     reads = {read for name in stage.trains for read in student.blocks[name].reads}
     targets = {term.teacher} if term.teacher else set()
-    with autocast(problem.bench.fitting.precision, problem.bench.device):
+    with autocast(problem.setup.fitting.precision, problem.setup.device):
         inputs = student.features(given, reads - set(stage.trains))
         return inputs, teacher.features(matched, targets)
 
@@ -172,7 +174,7 @@ def isolated_step(
     optimizer = torch.optim.Adam(parameters, lr=1e-4, fused=True)
 
     def step() -> None:
-        with autocast(problem.bench.fitting.precision, problem.bench.device):
+        with autocast(problem.setup.fitting.precision, problem.setup.device):
             loss = term.loss(student.features(inputs, {term.student})[term.student], target)
         optimizer.zero_grad()
         loss.backward()
@@ -186,9 +188,9 @@ def seconds_of(run: Callable[[], Any], problem: Problem) -> float:
     count = max(MIN_STEPS, problem.steps)
     for _ in range(3):
         run()
-    synchronize(problem.bench.device)
+    synchronize(problem.setup.device)
     start = time.perf_counter()
     for _ in range(count):
         run()
-    synchronize(problem.bench.device)
+    synchronize(problem.setup.device)
     return (time.perf_counter() - start) / count

@@ -23,14 +23,14 @@ import seg_kd.run
 import seg_kd.sources
 from cls_kd.transforms import SMALL, default
 from seg_kd.unet import unet
-from stagewise_kd import run as shared
-from stagewise_kd.bench import Bench
-from stagewise_kd.blocks import BlockNet
-from stagewise_kd.cli import config_folder
-from stagewise_kd.config import resolved
-from stagewise_kd.images import Images, Size
-from stagewise_kd.plan import Plan
-from stagewise_kd.resnet import resnet
+from stagewise_kd.cli.hydra_app import config_folder
+from stagewise_kd.data.image_files import Images, Size
+from stagewise_kd.methods.plan import Plan
+from stagewise_kd.networks.blocks import BlockNet
+from stagewise_kd.networks.resnet import resnet
+from stagewise_kd.runs import run as shared
+from stagewise_kd.runs.config import resolved
+from stagewise_kd.training.setup import Setup
 
 Config = dict[str, Any]
 
@@ -40,14 +40,14 @@ class Problem:
     """Networks, data and stages, each stage of one term.
 
     Args:
-        bench: the engine's view of it, with the default recipe.
+        setup: the engine's view of it, with the default recipe.
         plan: five feature stages, then the rest on labels.
         plain: the train images one by one, as a loop without an engine loads them: float in [0, 1]
             (C, H, W) and label.
         views: augmented views that a cache holds.
     """
 
-    bench: Bench
+    setup: Setup
     plan: Plan
     plain: Dataset[Any]
     views: int
@@ -60,7 +60,7 @@ class Problem:
     @property
     def batch(self) -> int:
         """Images of a step."""
-        return self.bench.fitting.batch_size
+        return self.setup.fitting.batch_size
 
     @property
     def steps(self) -> int:
@@ -69,8 +69,8 @@ class Problem:
 
     def networks(self) -> tuple[BlockNet, BlockNet]:
         """Fresh copies of student and teacher, so that every run starts from the same weights."""
-        student, teacher = deepcopy((self.bench.student, self.bench.teacher))
-        device = self.bench.device
+        student, teacher = deepcopy((self.setup.student, self.setup.teacher))
+        device = self.setup.device
         return student.to(device).eval(), teacher.to(device).eval().requires_grad_(False)
 
 
@@ -102,7 +102,7 @@ def classification(args: Namespace) -> Problem:
         for name in (args.student, args.teacher)
     )
     task = cls_kd.task.Classification(classes)
-    bench = Bench(student, teacher, task, data, shared.fitting(config, {}, Path()))
+    setup = Setup(student, teacher, task, data, shared.fitting(config, {}, Path()))
     augment = one_by_one(data.shape[1:])
 
     def transform(image: Tensor, label: int) -> tuple[Tensor, int]:
@@ -110,7 +110,7 @@ def classification(args: Namespace) -> Problem:
 
     part = source.train.take(data.splits["train"])
     plain = Plain(part.images, part.labels, transform)
-    return Problem(bench, _plan(config, bench), plain, args.views)
+    return Problem(setup, _plan(config, setup), plain, args.views)
 
 
 def one_by_one(size: Size) -> nn.Module:
@@ -129,7 +129,7 @@ def segmentation(args: Namespace) -> Problem:
     data, source = seg_kd.run.load_data(config)
     student, teacher = (unet(name, len(source.classes)) for name in (args.student, args.teacher))
     task = seg_kd.run.make_task(config, source.classes)
-    bench = Bench(student, teacher, task, data, shared.fitting(config, {}, Path()))
+    setup = Setup(student, teacher, task, data, shared.fitting(config, {}, Path()))
     augment = instantiate(config["augment"])(args.size)
 
     def transform(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -140,7 +140,7 @@ def segmentation(args: Namespace) -> Problem:
 
     part = source.train.take(data.splits["train"])
     plain = Plain(part.images, part.masks, transform)
-    return Problem(bench, _plan(config, bench), plain, args.views)
+    return Problem(setup, _plan(config, setup), plain, args.views)
 
 
 def random_images(size: Sequence[int], count: int) -> cls_kd.sources.Source:
@@ -189,7 +189,7 @@ def _config(front_end: str, args: Namespace) -> Config:
     return config
 
 
-def _plan(config: Config, bench: Bench) -> Plan:
+def _plan(config: Config, setup: Setup) -> Plan:
     method = instantiate(config["method"])
-    plan: Plan = method(bench.task, bench.student, bench.teacher, epochs=config["epochs"])
+    plan: Plan = method(setup.task, setup.student, setup.teacher, epochs=config["epochs"])
     return plan

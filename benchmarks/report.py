@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.meter import Spent
-from stagewise_kd.plan import Plan
+from stagewise_kd.methods.plan import Plan
 
 Runs = dict[str, list[dict[str, Spent]]]  # of each variant and repetition, by stage
 Figures = dict[str, dict[str, Any]]  # of each variant, of one stage or of all

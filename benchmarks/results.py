@@ -5,7 +5,7 @@ from pathlib import Path
 
 from benchmarks import report
 from benchmarks.stagewise import measure, parse
-from stagewise_kd.files import write_text
+from stagewise_kd.system.files import write_text
 
 SMALL = (
     "--student resnet10 --images 500 --epochs 4",

@@ -20,9 +20,9 @@ from typing import Any
 from benchmarks import report, torchdistill_loop
 from benchmarks.loops import MEASURED_EPOCHS, MIN_STEPS, engine, limit, published
 from benchmarks.problem import Problem, classification, segmentation
-from stagewise_kd.cli import guarded
-from stagewise_kd.errors import UserError
-from stagewise_kd.files import write_json
+from stagewise_kd.cli.hydra_app import guarded
+from stagewise_kd.system.errors import UserError
+from stagewise_kd.system.files import write_json
 
 SIZES = {False: [32, 32], True: [96, 128]}
 BATCHES = {False: 64, True: 8}
@@ -75,14 +75,14 @@ def measure(args: Namespace, arguments: Sequence[str]) -> dict[str, Any]:
         for name, (label, run) in chosen.items():
             print(f"repetition {turn + 1}/{args.repeat}: {label}", file=sys.stderr)
             runs[name].append(run())
-    described = report.machine(problem.bench.device)
+    described = report.machine(problem.setup.device)
     images = problem.steps * problem.batch * problem.epochs
     return {
         "title": title(args, problem),
         "command": shlex.join(["python", "-m", "benchmarks.stagewise", *arguments]),
         "machine": described,
         "settings": {key: value for key, value in vars(args).items() if key != "json"},
-        "precision": problem.bench.fitting.precision,
+        "precision": problem.setup.fitting.precision,
         "variants": {name: label for name, (label, _) in chosen.items()},
         "figures": report.figures(runs, images, problem.plan),
         "caption": f"{report.describe(described)}. {caption(args)}",
@@ -92,7 +92,7 @@ def measure(args: Namespace, arguments: Sequence[str]) -> dict[str, Any]:
 
 def variants(problem: Problem) -> tuple[dict[str, tuple[str, Callable[[], Any]]], list[str]]:
     """Label and function of each variant by its letter, and what is left out and why."""
-    precision = problem.bench.fitting.precision
+    precision = problem.setup.fitting.precision
     chosen = {"a": ("published, 32-true", partial(published, problem, "32-true"))}
     notes = []
     if precision == "32-true":

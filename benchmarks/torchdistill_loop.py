@@ -9,9 +9,9 @@ from torch.utils.data import RandomSampler
 from benchmarks.loops import plain_loader, validate
 from benchmarks.meter import Meter, Spent
 from benchmarks.problem import Problem
-from stagewise_kd.blocks import LOGITS, BlockNet
-from stagewise_kd.plan import Stage, Term
-from stagewise_kd.training import autocast
+from stagewise_kd.methods.plan import Stage, Term
+from stagewise_kd.networks.blocks import LOGITS, BlockNet
+from stagewise_kd.system.precision import autocast
 
 Config = dict[str, Any]
 
@@ -52,7 +52,7 @@ def torchdistill(problem: Problem) -> dict[str, Spent]:
     """One epoch of every stage, in the precision of the engine; no teacher on labels."""
     from torchdistill.core.distillation import get_distillation_box
 
-    device, precision = problem.bench.device, problem.bench.fitting.precision
+    device, precision = problem.setup.device, problem.setup.fitting.precision
     meter = Meter(device)
     networks = problem.networks()
     student, teacher = (Whole(net) for net in networks)

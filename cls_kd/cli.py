@@ -3,7 +3,7 @@
 from argparse import Namespace
 from collections.abc import Sequence
 
-from stagewise_kd.commands import CommandLine
+from stagewise_kd.cli.commands import CommandLine
 
 
 def main(argv: Sequence[str] | None = None) -> None:

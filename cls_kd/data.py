@@ -8,10 +8,10 @@ from torch.utils.data import Dataset
 
 from cls_kd.sources import Part, Source
 from cls_kd.transforms import augmented, none
-from stagewise_kd.errors import UserError
-from stagewise_kd.images import Size
-from stagewise_kd.loaders import Data, View
-from stagewise_kd.splits import split_hash, take_fraction, train_and_val
+from stagewise_kd.data.image_files import Size
+from stagewise_kd.data.loaders import Data, View
+from stagewise_kd.data.splits import split_hash, take_fraction, train_and_val
+from stagewise_kd.system.errors import UserError
 
 Augment = Callable[[Size], nn.Module]
 

@@ -6,12 +6,12 @@ from typing import Any
 
 from cls_kd.run import load_data
 from cls_kd.task import Classification
-from stagewise_kd import evaluate as shared
-from stagewise_kd.blocks import BlockNet
-from stagewise_kd.experiment import load_student
-from stagewise_kd.files import load_weights
-from stagewise_kd.loaders import Data
-from stagewise_kd.resnet import resnet
+from stagewise_kd.data.loaders import Data
+from stagewise_kd.networks.blocks import BlockNet
+from stagewise_kd.networks.resnet import resnet
+from stagewise_kd.runs import evaluate as shared
+from stagewise_kd.runs.student import load_student
+from stagewise_kd.system.files import load_weights
 
 
 def open_student(run: Path) -> tuple[BlockNet, dict[str, Any]]:

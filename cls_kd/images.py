@@ -10,8 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from cls_kd.transforms import SMALL
-from stagewise_kd.errors import raise_faults
-from stagewise_kd.images import (
+from stagewise_kd.data.image_files import (
     FileImages,
     Images,
     Size,
@@ -21,6 +20,7 @@ from stagewise_kd.images import (
     raise_first,
     read_all,
 )
+from stagewise_kd.system.errors import raise_faults
 
 MARGIN = 256 / 224  # images above `SMALL` are kept this much larger than they are used
 

@@ -11,13 +11,13 @@ from torch import Tensor
 from cls_kd.evaluate import open_student
 from cls_kd.images import load_images
 from cls_kd.transforms import none
-from stagewise_kd.blocks import BlockNet
-from stagewise_kd.distributed import local_device
-from stagewise_kd.errors import UserError
-from stagewise_kd.files import write_whole, writing_into
-from stagewise_kd.images import find_images
-from stagewise_kd.progress import console
-from stagewise_kd.training import unit_images
+from stagewise_kd.data.batches import unit_images
+from stagewise_kd.data.image_files import find_images
+from stagewise_kd.networks.blocks import BlockNet
+from stagewise_kd.system.console import console
+from stagewise_kd.system.errors import UserError
+from stagewise_kd.system.files import write_whole, writing_into
+from stagewise_kd.system.processes import local_device
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

@@ -12,16 +12,16 @@ from cls_kd.data import make_data
 from cls_kd.sources import Source
 from cls_kd.task import Classification
 from cls_kd.teacher import load_teacher, pretrained
-from stagewise_kd import run as shared
-from stagewise_kd.bench import Bench
-from stagewise_kd.blocks import BlockNet
-from stagewise_kd.config import stage_epochs
-from stagewise_kd.errors import UserError
-from stagewise_kd.experiment import Experiment
-from stagewise_kd.images import Size
-from stagewise_kd.loaders import Data
-from stagewise_kd.plan import check_plan
-from stagewise_kd.resnet import DEPTHS, resnet
+from stagewise_kd.data.image_files import Size
+from stagewise_kd.data.loaders import Data
+from stagewise_kd.methods.checks import check_plan
+from stagewise_kd.networks.blocks import BlockNet
+from stagewise_kd.networks.resnet import DEPTHS, resnet
+from stagewise_kd.runs import run as shared
+from stagewise_kd.runs.config import stage_epochs
+from stagewise_kd.runs.experiment import Experiment
+from stagewise_kd.system.errors import UserError
+from stagewise_kd.training.setup import Setup
 
 
 def run(cfg: DictConfig) -> None:
@@ -93,8 +93,8 @@ def experiment(config: dict[str, Any], text: str, out: Path) -> Experiment:
         "size": list(data.shape[1:]),
     }
     facts = shared.facts(config, task.name)
-    bench = Bench(student, teacher, task, data, shared.fitting(config, facts, out))
-    return Experiment(bench, method(teacher), facts, text, described)
+    setup = Setup(student, teacher, task, data, shared.fitting(config, facts, out))
+    return Experiment(setup, method(teacher), facts, text, described)
 
 
 def teacher_config(config: dict[str, Any]) -> dict[str, Any]:

@@ -7,9 +7,9 @@ import torch
 from torchvision.datasets import CIFAR10
 
 from cls_kd.images import find_classes, load_images
-from stagewise_kd.errors import UserError
-from stagewise_kd.images import Images, Size, Subset, existing_root, part_folders, places
-from stagewise_kd.shapes import CLASSES, draw_all
+from stagewise_kd.data.image_files import Images, Size, Subset, existing_root, part_folders, places
+from stagewise_kd.data.shapes import CLASSES, draw_all
+from stagewise_kd.system.errors import UserError
 
 
 @dataclass(frozen=True)

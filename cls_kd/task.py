@@ -7,7 +7,7 @@ from torch import Tensor
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
-from stagewise_kd.plan import Monitor
+from stagewise_kd.methods.plan import Monitor
 
 
 @dataclass(frozen=True)

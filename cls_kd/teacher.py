@@ -8,11 +8,11 @@ from urllib.error import URLError
 from safetensors import safe_open
 from torchvision.models import get_model_weights
 
-from stagewise_kd.blocks import BlockNet
-from stagewise_kd.errors import UserError
-from stagewise_kd.experiment import load_student
-from stagewise_kd.files import load_weights, read_weights, strip_prefix
-from stagewise_kd.resnet import resnet
+from stagewise_kd.networks.blocks import BlockNet
+from stagewise_kd.networks.resnet import resnet
+from stagewise_kd.runs.student import load_student
+from stagewise_kd.system.errors import UserError
+from stagewise_kd.system.files import load_weights, read_weights, strip_prefix
 
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from stagewise_kd.images import Size
+from stagewise_kd.data.image_files import Size
 
 SMALL = 96  # pixels: up to here a shifted crop is better than a rescaled one
 

@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 
 from data_scripts.archives import UNPACKING, ArchiveError, download, identify, unpack
-from stagewise_kd.files import write_json
-from stagewise_kd.splits import split_train, val_count, write_split
+from stagewise_kd.data.splits import split_train, val_count, write_split
+from stagewise_kd.system.files import write_json
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
 SOURCE = "splits/source.json"  # what a script put into the root, and the seed of its splits

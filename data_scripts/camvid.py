@@ -26,7 +26,7 @@ if not __package__:  # run as a file
 
 from data_scripts import Release, images, run_script
 from data_scripts.archives import ANY
-from stagewise_kd.splits import split_train, take_fraction
+from stagewise_kd.data.splits import split_train, take_fraction
 
 MASKS = "annot"  # what follows a split's name in the name of its folder of masks
 PERCENTAGES = (10, 20, 30, 40)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stagewise_kd.commands import CommandLine
+from stagewise_kd.cli.commands import CommandLine
 
 if TYPE_CHECKING:
     from stagewise_kd.comparison.page import Exhibit

@@ -13,10 +13,10 @@ from seg_kd.masks import VOID
 from seg_kd.pairs import Part, load_unlabelled
 from seg_kd.sources import Source
 from seg_kd.transforms import A, none, padded
-from stagewise_kd.errors import UserError
-from stagewise_kd.images import Size
-from stagewise_kd.loaders import Data, View
-from stagewise_kd.splits import split_hash, take_fraction, train_and_val
+from stagewise_kd.data.image_files import Size
+from stagewise_kd.data.loaders import Data, View
+from stagewise_kd.data.splits import split_hash, take_fraction, train_and_val
+from stagewise_kd.system.errors import UserError
 
 Augment = Callable[[Size], A.Compose]
 

@@ -7,7 +7,7 @@ from segmentation_models_pytorch.encoders import encoders
 
 from seg_kd.encoders import scaled
 from seg_kd.unet import WIDTHS
-from stagewise_kd.errors import UserError
+from stagewise_kd.system.errors import UserError
 
 Decoder = Literal["default", "matched", "teacher"]
 

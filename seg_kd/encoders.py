@@ -6,7 +6,7 @@ from segmentation_models_pytorch.encoders import encoders
 from segmentation_models_pytorch.encoders.resnet import ResNetEncoder
 from torch import nn
 
-from stagewise_kd.resnet import DEPTHS
+from stagewise_kd.networks.resnet import DEPTHS
 
 WIDTHS = [64, 64, 128, 256, 512]
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from seg_kd.networks import open_network
 from seg_kd.run import load_data, make_task
-from stagewise_kd import evaluate as shared
-from stagewise_kd.loaders import Data
+from stagewise_kd.data.loaders import Data
+from stagewise_kd.runs import evaluate as shared
 
 
 def evaluate(run: Path, overrides: Sequence[str]) -> dict[str, float]:

@@ -13,13 +13,13 @@ from seg_kd.metrics import overlaps
 from seg_kd.networks import open_network
 from seg_kd.run import load_data, teacher_network
 from seg_kd.sources import Source
-from stagewise_kd.blocks import BlockNet
 from stagewise_kd.comparison.page import Exhibit
 from stagewise_kd.comparison.runs import Run, read_runs, told_apart
-from stagewise_kd.evaluate import run_config
-from stagewise_kd.loaders import Data, eval_loader
-from stagewise_kd.losses import two_or_more
-from stagewise_kd.training import unit_images
+from stagewise_kd.data.batches import unit_images
+from stagewise_kd.data.loaders import Data, eval_loader
+from stagewise_kd.methods.losses import two_or_more
+from stagewise_kd.networks.blocks import BlockNet
+from stagewise_kd.runs.evaluate import run_config
 
 SEARCHED = 400  # test images among which the worst are looked for
 BATCH = 8

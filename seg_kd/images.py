@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from stagewise_kd.images import Size, check_depth
+from stagewise_kd.data.image_files import Size, check_depth
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by channels
 

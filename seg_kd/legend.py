@@ -8,7 +8,7 @@ import matplotlib
 import yaml
 from omegaconf import OmegaConf
 
-from stagewise_kd.errors import UserError, raise_faults
+from stagewise_kd.system.errors import UserError, raise_faults
 
 Colour = tuple[int, int, int]
 MOST = 255  # classes; index 255 is void

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from seg_kd.legend import Colour, Legend
-from stagewise_kd.images import Size
+from stagewise_kd.data.image_files import Size
 
 VOID = 255  # pixels without a label
 INDEX_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")

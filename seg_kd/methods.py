@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from stagewise_kd import methods
-from stagewise_kd.blocks import BlockNet
-from stagewise_kd.plan import Plan
-from stagewise_kd.task import Task
+from stagewise_kd.methods import simultaneous as shared_simultaneous
+from stagewise_kd.methods import stagewise as shared_stagewise
+from stagewise_kd.methods.plan import Plan
+from stagewise_kd.methods.task import Task
+from stagewise_kd.networks.blocks import BlockNet
 
 
 def encoder_blocks(net: BlockNet) -> list[str]:
@@ -38,7 +39,7 @@ def stagewise(
         UserError: the options do not fit the networks.
     """
     matched = list(student.names[:-1]) if distill_decoder else encoder_blocks(student)
-    return methods.stagewise(
+    return shared_stagewise.stagewise(
         task,
         student,
         teacher,
@@ -55,4 +56,6 @@ def simultaneous(
 ) -> Plan:
     """Match the encoder's features and learn the labels at once, all terms weighted alike."""
     features = encoder_blocks(student)
-    return methods.simultaneous(task, student, teacher, epochs=epochs, features=features, **options)
+    return shared_simultaneous.simultaneous(
+        task, student, teacher, epochs=epochs, features=features, **options
+    )

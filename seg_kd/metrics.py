@@ -9,7 +9,7 @@ from torchmetrics import Metric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from seg_kd.masks import VOID
-from stagewise_kd.losses import two_or_more
+from stagewise_kd.methods.losses import two_or_more
 
 
 def overlaps(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:

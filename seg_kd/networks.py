@@ -11,10 +11,10 @@ from safetensors import SafetensorError
 from torch import nn
 
 from seg_kd.unet import as_blocks, unet
-from stagewise_kd.blocks import BlockNet
-from stagewise_kd.errors import UserError
-from stagewise_kd.experiment import load_student
-from stagewise_kd.files import load_weights, read_weights
+from stagewise_kd.networks.blocks import BlockNet
+from stagewise_kd.runs.student import load_student
+from stagewise_kd.system.errors import UserError
+from stagewise_kd.system.files import load_weights, read_weights
 
 
 def load(path: str | Path) -> smp.Unet:

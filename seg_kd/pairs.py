@@ -11,8 +11,7 @@ from PIL import Image
 from seg_kd.images import MODES, read_image
 from seg_kd.legend import Legend
 from seg_kd.masks import read_mask
-from stagewise_kd.errors import UserError
-from stagewise_kd.images import (
+from stagewise_kd.data.image_files import (
     FileImages,
     Images,
     Size,
@@ -23,6 +22,7 @@ from stagewise_kd.images import (
     raise_first,
     read_all,
 )
+from stagewise_kd.system.errors import UserError
 
 GREY = ("1", "L", "LA")
 SMALL = 96 * 96  # pixels: above, threads decode faster than one

@@ -14,14 +14,14 @@ from torch import Tensor
 from seg_kd.images import open_image, read_image, scaled, to_tensor
 from seg_kd.networks import open_network
 from seg_kd.transforms import STRIDE
-from stagewise_kd.blocks import BlockNet
-from stagewise_kd.distributed import local_device
-from stagewise_kd.errors import UserError
-from stagewise_kd.files import write_whole, writing_into
-from stagewise_kd.images import FileImages, find_images, raise_first, read_all
-from stagewise_kd.losses import two_or_more
-from stagewise_kd.progress import console
-from stagewise_kd.training import unit_images
+from stagewise_kd.data.batches import unit_images
+from stagewise_kd.data.image_files import FileImages, find_images, raise_first, read_all
+from stagewise_kd.methods.losses import two_or_more
+from stagewise_kd.networks.blocks import BlockNet
+from stagewise_kd.system.console import console
+from stagewise_kd.system.errors import UserError
+from stagewise_kd.system.files import write_whole, writing_into
+from stagewise_kd.system.processes import local_device
 
 OVERLAY = 0.5  # opacity of the mask over the image
 

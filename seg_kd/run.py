@@ -15,15 +15,17 @@ from seg_kd.sources import Source
 from seg_kd.task import Segmentation
 from seg_kd.teacher import check_decoder, load_teacher
 from seg_kd.unet import WIDTHS, unet
-from stagewise_kd import run as shared
-from stagewise_kd.bench import Bench
-from stagewise_kd.blocks import BlockNet, copy_block
-from stagewise_kd.config import Config, method_name, stage_epochs
-from stagewise_kd.errors import UserError, raise_faults
-from stagewise_kd.experiment import Experiment
-from stagewise_kd.loaders import Data
-from stagewise_kd.plan import Plan, check_plan
-from stagewise_kd.progress import console
+from stagewise_kd.data.loaders import Data
+from stagewise_kd.methods.checks import check_plan
+from stagewise_kd.methods.plan import Plan
+from stagewise_kd.networks.blocks import BlockNet, copy_block
+from stagewise_kd.runs import run as shared
+from stagewise_kd.runs.config import stage_epochs
+from stagewise_kd.runs.experiment import Experiment
+from stagewise_kd.system.console import console
+from stagewise_kd.system.errors import UserError, raise_faults
+from stagewise_kd.system.names import Config, method_name
+from stagewise_kd.training.setup import Setup
 
 
 def run(cfg: DictConfig) -> None:
@@ -86,9 +88,9 @@ def experiment(config: Config, text: str, out: Path) -> Experiment:
         "size": config["data"]["size"],
     }
     facts = shared.facts(config, task.name)
-    bench = Bench(student, teacher, task, data, shared.fitting(config, facts, out))
+    setup = Setup(student, teacher, task, data, shared.fitting(config, facts, out))
     files = {"config.json": smp_config(student, network)}
-    return Experiment(bench, plan, facts, text, described, files)
+    return Experiment(setup, plan, facts, text, described, files)
 
 
 def teacher_network(config: Config, source: Source, channels: int) -> BlockNet:

@@ -8,9 +8,9 @@ import torch
 
 from seg_kd.legend import Colour, Legend, read_legend
 from seg_kd.pairs import Part, load_pairs
-from stagewise_kd.errors import UserError
-from stagewise_kd.images import existing_root, part_folders
-from stagewise_kd.shapes import CLASSES, draw_all
+from stagewise_kd.data.image_files import existing_root, part_folders
+from stagewise_kd.data.shapes import CLASSES, draw_all
+from stagewise_kd.system.errors import UserError
 
 SPLITS = ("train", "val", "test")
 CAMVID = Legend(  # in SegNet's colours

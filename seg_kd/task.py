@@ -14,9 +14,9 @@ from torchmetrics import MetricCollection
 
 from seg_kd.masks import VOID
 from seg_kd.metrics import PublishedMeanIoU, SegmentationScores
-from stagewise_kd.errors import UserError
-from stagewise_kd.losses import two_or_more
-from stagewise_kd.plan import Monitor
+from stagewise_kd.methods.losses import two_or_more
+from stagewise_kd.methods.plan import Monitor
+from stagewise_kd.system.errors import UserError
 
 LossName = Literal["cross_entropy", "dice", "focal"]
 

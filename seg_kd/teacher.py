@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from seg_kd.networks import describe, open_network, open_smp, open_weights
-from stagewise_kd.blocks import BlockNet
-from stagewise_kd.errors import UserError, raise_faults
+from stagewise_kd.networks.blocks import BlockNet
+from stagewise_kd.system.errors import UserError, raise_faults
 
 
 def load_teacher(

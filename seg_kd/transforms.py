@@ -15,7 +15,7 @@ import albumentations as A
 from numpy.typing import NDArray
 
 from seg_kd.masks import VOID
-from stagewise_kd.images import Size
+from stagewise_kd.data.image_files import Size
 
 cv2.setNumThreads(0)  # its threads only wait for each other beside those of the loader and torch
 

@@ -9,8 +9,8 @@ from segmentation_models_pytorch.encoders.resnet import ResNetEncoder
 from torch import Tensor, nn
 
 from seg_kd.encoders import encoder_name
-from stagewise_kd.blocks import Block, BlockNet
-from stagewise_kd.errors import UserError
+from stagewise_kd.networks.blocks import Block, BlockNet
+from stagewise_kd.system.errors import UserError
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 WIDTHS = (256, 128, 64, 32, 16)  # smp's usual decoder channels, deepest first

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from cls_kd.task import Classification
-from stagewise_kd.blocks import Block, BlockNet
+from stagewise_kd.networks.blocks import Block, BlockNet
 
 os.environ["HYDRA_FULL_ERROR"] = "1"
 torch.set_num_threads(1)

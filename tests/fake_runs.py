@@ -51,13 +51,13 @@ def write_run(
         | (data or {}),
         "student": {"name": facts["student"]},
         "teacher": {"name": "resnet34", "checkpoint": f"{path}.pt", "store": "runs/teachers"},
-        "method": {"_target_": f"stagewise_kd.methods.{method}", "_partial_": True}
+        "method": {"_target_": f"stagewise_kd.methods.{method}.{method}", "_partial_": True}
         | (options or {}),
         "epochs": 2,
         "lr": 0.001,
         "optimizer": {"_target_": "torch.optim.Adam", "_partial_": True, "lr": 0.001},
         "seed": seed,
-        "tracker": {"_target_": "stagewise_kd.trackers.no_tracker"},
+        "tracker": {"_target_": "stagewise_kd.tracking.trackers.no_tracker"},
         "eval": {"protocol": facts["protocol"]},
     } | (config or {})
     path.mkdir(parents=True)

@@ -1,1 +1,17 @@
 """Finished runs side by side: tables, figures, one page."""
+
+__all__ = [
+    "compare",
+    "drawing",
+    "figures",
+    "page",
+    "paired",
+    "paper",
+    "paper_tables",
+    "publish",
+    "report",
+    "runs",
+    "settings",
+    "table",
+    "trends",
+]

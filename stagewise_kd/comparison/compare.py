@@ -14,7 +14,7 @@ from stagewise_kd.comparison.page import Exhibit, page
 from stagewise_kd.comparison.paper import beside
 from stagewise_kd.comparison.runs import Group, Run, main_metric, read_runs, told_apart
 from stagewise_kd.comparison.table import markdown, shown, summary
-from stagewise_kd.files import write_text, writing_into
+from stagewise_kd.system.files import write_text, writing_into
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import pandas as pd
 
 from stagewise_kd.comparison.compare import Comparison
 from stagewise_kd.comparison.page import Exhibit
-from stagewise_kd.wandb_run import Mode, files_in, start, stop
+from stagewise_kd.tracking.wandb_run import Mode, files_in, start, stop
 
 
 def publish(

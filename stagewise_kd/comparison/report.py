@@ -11,7 +11,7 @@ from rich.table import Table
 
 from stagewise_kd.comparison.runs import Run, main_metric, told_apart
 from stagewise_kd.comparison.table import LEFT, shown, summary
-from stagewise_kd.progress import console
+from stagewise_kd.system.console import console
 
 # left out of a narrow terminal, in this order
 SPARE = ("images seen", "latency", "epochs", "seconds", "params", "MACs")

@@ -11,8 +11,8 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from stagewise_kd.comparison.settings import Settings, chosen, differences
-from stagewise_kd.errors import UserError
-from stagewise_kd.run_folder import read_json
+from stagewise_kd.system.errors import UserError
+from stagewise_kd.system.run_folder import read_json
 
 FACTS = ("task", "dataset", "data_fraction", "method", "student", "decoder", "protocol")
 

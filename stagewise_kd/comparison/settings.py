@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from stagewise_kd.config import ONE_STAGE
+from stagewise_kd.system.names import ONE_STAGE
 
 # the same student with any; a method that has a schedule says so itself
 ANYHOW = {"seed", "out", "workers", "graft", "compile", "tracker", "wandb", "schedule"}

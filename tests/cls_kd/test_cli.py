@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torchvision.models import resnet18
 
 from cls_kd.cli import main
-from stagewise_kd.resnet import resnet
+from stagewise_kd.networks.resnet import resnet
 
 TINY = ["epochs=1", "batch_size=8", "data.size=32", "student=resnet10", "teacher=resnet18"]
 

@@ -4,9 +4,9 @@ import torch
 from cls_kd import transforms
 from cls_kd.data import Samples, make_data
 from cls_kd.sources import Part, Source
-from stagewise_kd.errors import UserError
-from stagewise_kd.loaders import View, train_loader
-from stagewise_kd.splits import write_split
+from stagewise_kd.data.loaders import View, train_loader
+from stagewise_kd.data.splits import write_split
+from stagewise_kd.system.errors import UserError
 
 SIZE = (8, 8)
 

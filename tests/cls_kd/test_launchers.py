@@ -12,10 +12,10 @@ import psutil
 import pytest
 from PIL import Image
 
-from stagewise_kd import launchers
-from stagewise_kd.cli import config_folder
-from stagewise_kd.errors import StudyError
-from stagewise_kd.study import plan_study, run_study
+from stagewise_kd.cli.hydra_app import config_folder
+from stagewise_kd.runs import launchers
+from stagewise_kd.runs.study import plan_study, run_study
+from stagewise_kd.system.errors import StudyError
 from tests.cls_kd.test_cli import cls_kd
 
 TINY = ["data=folder", "data.root=photos", "data.size=32", "batch_size=8", "student=resnet10"]

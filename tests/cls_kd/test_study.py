@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from stagewise_kd.cli import config_folder
-from stagewise_kd.errors import UserError
-from stagewise_kd.study import plan_study
+from stagewise_kd.cli.hydra_app import config_folder
+from stagewise_kd.runs.study import plan_study
+from stagewise_kd.system.errors import UserError
 from tests.cls_kd.test_cli import TINY, cls_kd
 
 CONFIGS = Path(config_folder("cls")).parent

@@ -7,8 +7,8 @@ from safetensors.torch import save_file
 
 from cls_kd.run import teacher_config
 from cls_kd.teacher import load_teacher, pretrained
-from stagewise_kd.errors import UserError
-from stagewise_kd.resnet import resnet
+from stagewise_kd.networks.resnet import resnet
+from stagewise_kd.system.errors import UserError
 
 DATA = {"name": "d", "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "fraction": 0.25}
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 import seg_kd
 from seg_kd.cli import main
 from seg_kd.run import make_task
-from stagewise_kd.shapes import CLASSES
+from stagewise_kd.data.shapes import CLASSES
 from tests.fake_runs import write_run
 
 TINY = [

@@ -15,9 +15,9 @@ from seg_kd.masks import VOID, read_mask
 from seg_kd.pairs import Part
 from seg_kd.sources import Source, camvid, folder, shapes
 from seg_kd.transforms import A
-from stagewise_kd.errors import UserError
-from stagewise_kd.images import find_images
-from stagewise_kd.loaders import View
+from stagewise_kd.data.image_files import find_images
+from stagewise_kd.data.loaders import View
+from stagewise_kd.system.errors import UserError
 
 RGB = """
 classes:
@@ -480,7 +480,7 @@ def test_unlabelled_images_are_added(source, tmp_path):
 def test_images_that_do_not_fit_in_memory_are_decoded_at_each_access(tmp_path, monkeypatch):
     root = str(data_set(tmp_path, splits=("train", "val", "test")))
     kept = make_data(folder(root, SIZE), transforms.light)
-    monkeypatch.setattr("stagewise_kd.images.IN_MEMORY_SHARE", 0)
+    monkeypatch.setattr("stagewise_kd.data.image_files.IN_MEMORY_SHARE", 0)
     read = make_data(folder(root, SIZE), transforms.light)
     for n in range(3):
         for one, other in zip(kept.train[View(0, n)], read.train[View(0, n)], strict=True):

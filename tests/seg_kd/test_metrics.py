@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from seg_kd.masks import VOID
 from seg_kd.metrics import PublishedMeanIoU, SegmentationScores
 from seg_kd.task import Segmentation
-from stagewise_kd.errors import UserError
+from stagewise_kd.system.errors import UserError
 
 NAMES = ["sky", "road", "car"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.seg_kd.test_cli import TINY, unet
-from tests.stagewise_kd.test_engine import assert_same_run
+from tests.stagewise_kd.training.test_stages import assert_same_run
 
 ROOT = Path(__file__).resolve().parents[2]
 

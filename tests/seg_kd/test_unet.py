@@ -7,7 +7,7 @@ from seg_kd.decoders import decoder_shape, matched
 from seg_kd.methods import encoder_blocks
 from seg_kd.networks import describe, open_smp
 from seg_kd.unet import as_blocks, unet
-from stagewise_kd.errors import UserError
+from stagewise_kd.system.errors import UserError
 
 
 def normalized(net, image):

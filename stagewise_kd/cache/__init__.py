@@ -1,0 +1,3 @@
+"""The feature cache: what a stage starts from, computed once a view."""
+
+__all__ = ["budget", "feeds", "store", "tables"]

@@ -1,0 +1,3 @@
+"""The command lines: Hydra for `run`, argparse for the rest."""
+
+__all__ = ["commands", "hydra_app"]

@@ -1,0 +1,110 @@
+"""The commands that both command lines have: run, status, compare, evaluate, predict."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stagewise_kd.cli.hydra_app import guarded, hydra_run
+
+if TYPE_CHECKING:
+    from stagewise_kd.comparison.page import Exhibit
+
+Do = Callable[[argparse.Namespace], object]
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """A front end's command line.
+
+    Args:
+        name: of its config folder; the program is called `<name>-kd`.
+        about: one line of help.
+        run: runs a composed config.
+        evaluate: does `evaluate` with `args.run`, `args.overrides`.
+        predict: does `predict` with `args.run`, `args.paths`, `args.out` and its own options.
+        predict_options: further options of `predict` and their help: whole numbers by default.
+        gallery: pictures for the page of `compare`, from the run folders.
+    """
+
+    name: str
+    about: str
+    run: Callable[[Any], object]
+    evaluate: Do
+    predict: Do
+    predict_options: dict[str, tuple[int, str]]
+    gallery: "Callable[[Sequence[Path]], Sequence[Exhibit]]" = lambda runs: ()
+
+    def main(self, argv: Sequence[str] | None) -> None:
+        """Do what the arguments say and exit with the status of the contract."""
+        sys.exit(guarded(self._work(list(sys.argv[1:] if argv is None else argv))))
+
+    def _work(self, argv: list[str]) -> Callable[[], object]:
+        if argv[:1] == ["run"]:
+            return lambda: hydra_run(self.name, self.run, argv[1:])
+        args = self._parser().parse_args(argv)
+        return lambda: args.do(args)
+
+    def _parser(self) -> argparse.ArgumentParser:
+        parser = argparse.ArgumentParser(prog=f"{self.name}-kd", description=self.about)
+        names = "{run,status,compare,evaluate,predict}"
+        commands = parser.add_subparsers(required=True, metavar=names)
+        commands.add_parser("run", help="one experiment into one run folder; overrides as in Hydra")
+        status = commands.add_parser("status", help="how far the jobs of a study are")
+        status.add_argument("study", type=Path, metavar="STUDY", help="its out=DIR")
+        status.add_argument("--watch", action="store_true", help="until all jobs have ended")
+        status.set_defaults(do=_status)
+        compare = commands.add_parser("compare", help="table, figures and a page of finished runs")
+        _add_compare_options(compare)
+        compare.set_defaults(do=lambda args: _compare(args, self.gallery))
+        evaluate = commands.add_parser("evaluate", help="metrics of a finished student")
+        evaluate.add_argument("run", type=Path, metavar="RUN")
+        evaluate.add_argument("overrides", nargs="*", help="such as data.root=DIR, batch_size=256")
+        evaluate.set_defaults(do=self.evaluate)
+        predict = commands.add_parser("predict", help="on image files and folders of them")
+        predict.add_argument("run", type=Path, metavar="RUN")
+        predict.add_argument("paths", nargs="+", type=Path, metavar="PATH")
+        predict.add_argument(
+            "--out", type=Path, default=Path("predictions"), help="folder to write"
+        )
+        for option, (default, about) in self.predict_options.items():
+            predict.add_argument(option, type=int, default=default, help=about)
+        predict.set_defaults(do=self.predict)
+        return parser
+
+
+def _status(args: argparse.Namespace) -> None:
+    """Print how far a study is."""
+    from stagewise_kd.runs.status import show_status
+
+    show_status(args.study, args.watch)
+
+
+def _add_compare_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder, or a study")
+    parser.add_argument("--out", type=Path, default=Path("comparison"), help="folder to write")
+    parser.add_argument("--wandb", action="store_true", help="log it to Weights & Biases as well")
+    parser.add_argument("--wandb-mode", choices=["offline", "online"], default="offline")
+    parser.add_argument("--wandb-project", default="stagewise-kd", metavar="NAME")
+    parser.add_argument("--wandb-group", default=None, metavar="NAME")
+
+
+def _compare(
+    args: argparse.Namespace, gallery: "Callable[[Sequence[Path]], Sequence[Exhibit]]"
+) -> None:
+    """Print the table, write the page, and say where it is."""
+    from stagewise_kd.comparison.compare import compare
+    from stagewise_kd.comparison.publish import publish
+    from stagewise_kd.comparison.report import print_table
+    from stagewise_kd.system.console import console
+    from stagewise_kd.tracking.wandb_run import check_installed
+
+    if args.wandb:
+        check_installed("wandb")
+    comparison = compare(args.runs, args.out, gallery(args.runs))
+    print_table(comparison.text)
+    if args.wandb:
+        publish(comparison, args.wandb_project, args.wandb_group, args.wandb_mode)
+    console.print(f"report: {comparison.page}", soft_wrap=True)

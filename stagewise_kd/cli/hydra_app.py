@@ -1,0 +1,153 @@
+"""What both command lines share: Hydra for `run`, one line and status 2 for bad input."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import ConfigCompositionException, HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from stagewise_kd.runs.config import PATHS
+from stagewise_kd.runs.launchers import check_launcher, launcher_settings
+from stagewise_kd.runs.study import plan_study, run_study
+from stagewise_kd.system.errors import StudyError, UserError
+
+MULTIRUN = ("-m", "--multirun")
+
+
+def config_folder(front_end: str) -> str:
+    """The Hydra config folder of a front end, in a checkout or in an installed package."""
+    here = Path(__file__).parents[1]
+    found = [p for p in (here / "configs", here.parent / "configs") if p.is_dir()]
+    return str(found[0] / front_end)
+
+
+def hydra_run(
+    front_end: str, run: Callable[[DictConfig], object], overrides: Sequence[str]
+) -> None:
+    """Compose the config of a front end from `overrides` and run it: once, or a study with `-m`."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through, `guarded` says them in one line
+    # Lightning has more options than the config names: `++` sets those too.
+    settings = [
+        f"++{item}" if item.startswith("trainer.") else _quoted(item)
+        for item in overrides
+        if item not in MULTIRUN
+    ]
+    # Hydra wants the flag first, and none beside another such as --cfg.
+    shows = any(item.startswith("--") for item in settings)
+    flags = [] if shows else [item for item in overrides if item in MULTIRUN][:1]
+    check_launcher(settings)
+    folder = config_folder(front_end)
+
+    def launch(job: Callable[[DictConfig], None], *more: str) -> None:
+        sys.argv = [f"{front_end}-kd run", *flags, *settings, *more]
+        hydra.main(version_base="1.3", config_path=folder, config_name="config")(job)()
+
+    try:
+        if flags:
+            study = plan_study(folder, settings)
+            own = launcher_settings(settings, study.folder)
+            run_study(study, run, lambda job: launch(job, *own))
+        else:
+            _run_one(run, launch)
+    except ConfigCompositionException as error:
+        if "Could not override" in str(error):
+            raise UserError(_misspelled(str(error), folder)) from None
+        raise
+
+
+def _quoted(item: str) -> str:
+    """An override, in quotes where it is a path that Hydra would not take: epoch=9.ckpt."""
+    key, _, value = item.partition("=")
+    if key not in (*PATHS, "out"):
+        return item
+    try:
+        OverridesParser.create().parse_override(item)
+    except HydraException:
+        escaped = value.replace("'", r"\'")
+        return f"{key}='{escaped}'"
+    return item
+
+
+def _run_one(
+    run: Callable[[DictConfig], object], launch: Callable[[Callable[[DictConfig], None]], None]
+) -> None:
+    failures: list[Exception] = []
+
+    def job(cfg: DictConfig) -> None:
+        try:
+            _check_no_study()
+            run(cfg)
+        except Exception as error:  # kept from Hydra, which would say it in its own way
+            failures.append(error)
+
+    launch(job)
+    if failures:
+        raise failures[0]
+
+
+def _check_no_study() -> None:
+    """Refuse to run a study as if it were one job, unless each swept setting has a value."""
+    hydra_config = HydraConfig.get()
+    given = {item.lstrip("+").split("=")[0] for item in hydra_config.overrides.task}
+    if swept := sorted(set(hydra_config.sweeper.params or {}) - given):
+        raise UserError(
+            f"the experiment is a study that sweeps {', '.join(swept)}; run it with -m, "
+            "or give each of them one value for a single run"
+        )
+
+
+def guarded(work: Callable[[], object]) -> int:
+    """Run a command: 0 when it ends well, 2 with one clear message for bad input.
+
+    Anything else keeps its traceback and ends with status 1.
+    """
+    try:
+        work()
+    except UserError as error:
+        message = str(error)
+    except (HydraException, OmegaConfBaseException) as error:
+        cause = error.__cause__
+        message = str(cause) if isinstance(cause, UserError) else _one_line(error)
+    except StudyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        message = "interrupted; the same command goes on where it was last saved"
+        print(message, file=sys.stderr)
+        return 1
+    else:
+        return 0
+    if int(os.environ.get("RANK", 0)) == 0:
+        print(f"error: {message}", file=sys.stderr)
+    return 2
+
+
+def _one_line(error: Exception) -> str:
+    text = str(error).split("Config search path")[0]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return " ".join(line for line in lines if not line.startswith(("full_key", "object_type")))
+
+
+def _misspelled(message: str, folder: str) -> str:
+    """Hydra's message of an unknown setting, with the closest one that there is."""
+    wrong = message.split("'")[1]
+    with hydra.initialize_config_dir(folder, version_base="1.3"):
+        known = _paths(OmegaConf.to_container(hydra.compose("config"), resolve=False))
+    close = get_close_matches(wrong, known, n=1)
+    hint = f"did you mean {close[0]}?" if close else "see --cfg job for the names there are"
+    return f"no setting is called {wrong!r}; {hint}"
+
+
+def _paths(node: Any, prefix: str = "") -> list[str]:
+    """Dotted names of all settings below a node of a config."""
+    below = node.items() if isinstance(node, dict) else ()
+    found = [path for key, value in below for path in _paths(value, f"{prefix}.{key}")]
+    return [path.removeprefix(".") for path in (prefix, *found) if path]

@@ -1,0 +1,166 @@
+"""Finding, checking and decoding image files."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol
+
+import psutil
+from PIL import Image
+from torch import Tensor
+from torchvision.datasets.folder import IMG_EXTENSIONS
+
+from stagewise_kd.system.errors import UserError, raise_faults
+
+Size = tuple[int, int]  # height and width
+IN_MEMORY_SHARE = 0.25  # of the machine's memory
+SHOWN = 20  # faults of a data set that are listed
+
+
+class Images(Protocol):
+    """Uint8 images (C, H, W), or masks (H, W), by number; in memory or not."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Tensor: ...
+
+
+def check_depth(file: Image.Image) -> None:
+    """Refuse pixels of more than 8 bits, which a conversion would clip.
+
+    Raises:
+        ValueError: says what arrived.
+    """
+    if file.mode.startswith(("I", "F")):
+        raise ValueError(f"mode {file.mode}: pixels of more than 8 bits; convert it to 8")
+
+
+class FileImages:
+    """Images decoded from their files at each access."""
+
+    def __init__(self, paths: Sequence[Path], decode: Callable[[Path], Tensor]) -> None:
+        self.paths = paths
+        self._decode = decode
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self._decode(self.paths[index])
+
+
+class Subset:
+    """Some images, by their places."""
+
+    def __init__(self, images: Images, places: Sequence[int]) -> None:
+        self._images = images
+        self._places = places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self._images[self._places[index]]
+
+
+def places(names: Sequence[str], chosen: Sequence[str]) -> list[int]:
+    """Places of the chosen names among all names."""
+    place = {name: index for index, name in enumerate(names)}
+    return [place[name] for name in chosen]
+
+
+def find_images(folder: Path) -> list[Path]:
+    """All image files below a folder, sorted."""
+    return sorted(
+        p
+        for p in folder.rglob("*")
+        if p.suffix.lower() in IMG_EXTENSIONS and not p.name.startswith(".")
+    )
+
+
+def read_all(images: FileImages, keep: bool, threads: bool) -> tuple[Images, list[str]]:
+    """Decode all images once, which finds the damaged ones.
+
+    Args:
+        images: the files.
+        keep: hold the decoded images in memory.
+        threads: use several; they cost more than decoding a small image.
+
+    Returns:
+        The images, decoded already where they are kept, and a fault for each unreadable file.
+    """
+
+    def read(index: int) -> Tensor | str | None:
+        try:
+            image = images[index]
+        except Exception as error:  # Pillow raises nearly anything on a damaged file
+            return f"{images.paths[index]} ({error})"
+        return image if keep else None
+
+    if threads:
+        with ThreadPoolExecutor() as pool:
+            found = list(pool.map(read, range(len(images))))
+    else:
+        found = [read(index) for index in range(len(images))]
+    faults = [item for item in found if isinstance(item, str)]
+    return [item for item in found if isinstance(item, Tensor)] if keep else images, faults
+
+
+def raise_first(subject: str, faults: Sequence[str]) -> None:
+    """Raise one `UserError` that lists the first faults and counts the others."""
+    rest = [f"and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else []
+    raise_faults(subject, [*faults[:SHOWN], *rest])
+
+
+def keeps(in_memory: bool | None, size: float) -> bool:
+    """Whether decoded images of so many bytes are held in memory.
+
+    Args:
+        in_memory: as the config says; None where they are a small part of the machine's memory.
+        size: bytes.
+    """
+    if in_memory is not None:
+        return in_memory
+    return size < IN_MEMORY_SHARE * psutil.virtual_memory().total
+
+
+def existing_root(root: str | None, name: str, marks: Sequence[str]) -> Path:
+    """The folder that holds one of `marks`: `root` itself, or the folder of the data set in it.
+
+    Args:
+        root: what the config says.
+        name: of the data set, and of its folder, in whatever case.
+        marks: names of folders.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    if root is None:
+        raise UserError(f"data={name} needs data.root=DIR, the folder that holds {marks[0]}/")
+    path = Path(root)
+    if not path.is_dir():
+        raise UserError(f"data.root={root}: no such folder")
+    held = sorted(path.iterdir())
+    for candidate in (path, *(p for p in held if p.name.lower() == name.lower())):
+        if any((candidate / mark).is_dir() for mark in marks):
+            return candidate
+    shown = ", ".join(p.name for p in held[:8]) or "nothing"
+    raise UserError(f"data.root={root}: expected {' or '.join(marks)} in it, found {shown}")
+
+
+def part_folders(root: Path, given: str | None) -> list[str]:
+    """Which of train/, val/ and test/ there are.
+
+    Args:
+        root: the folder that holds them.
+        given: how the config names it.
+
+    Raises:
+        UserError: there is only train/.
+    """
+    splits = [split for split in ("train", "val", "test") if (root / split).is_dir()]
+    if len(splits) == 1:
+        raise UserError(
+            f"data.root={given}: holds {splits[0]}/ only; put the images to report on in test/"
+        )
+    return splits

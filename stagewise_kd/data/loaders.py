@@ -1,0 +1,220 @@
+"""Loaders whose every draw follows from the seed, the epoch and the sample."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler, default_collate
+
+from stagewise_kd.networks.blocks import IMAGE
+from stagewise_kd.system.processes import rank, world_size
+
+LABELS = "labels"
+Owner = Literal["data", "student", "teacher"]
+
+
+class View(NamedTuple):
+    """One augmented view of one sample; the same in every stage."""
+
+    epoch: int
+    sample: int
+
+    def seed(self, run: int | None) -> int:
+        """Seed of this view's augmentation in a run of that seed, whatever was drawn before."""
+        return hash((run, *self)) % 2**63
+
+
+Key = View | int
+
+
+@dataclass(frozen=True)
+class Data:
+    """The splits of one run; train and images are indexed by `View`, the others by number.
+
+    Args:
+        train: the labelled samples, (image uint8 (C, H, W), label).
+        val: epochs are chosen on it.
+        test: scored once, at the end.
+        shape: channels, height and width of an image.
+        split_hash: of `splits`.
+        splits: file names of each split.
+        images: samples for the stages that see no label, whatever their labels are; None: train.
+    """
+
+    train: Dataset[Any]
+    val: Dataset[Any]
+    test: Dataset[Any]
+    shape: tuple[int, int, int]
+    split_hash: str
+    splits: dict[str, list[str]]
+    images: Dataset[Any] | None = None
+
+    def for_stage(self, sees_labels: bool) -> tuple[str, Dataset[Any]]:
+        """Name and samples of the split that a stage trains on."""
+        if sees_labels or self.images is None:
+            return "train", self.train
+        return "images", self.images
+
+
+class Batch(NamedTuple):
+    """What a step starts from.
+
+    Args:
+        image: uint8 (B, C, H, W); None where nothing reads it.
+        student: features of the student that are known already, by name.
+        teacher: likewise of the teacher.
+        labels: (B, …); zeros where nothing reads them.
+    """
+
+    image: Tensor | None
+    student: dict[str, Tensor]
+    teacher: dict[str, Tensor]
+    labels: Tensor
+
+
+class Column(NamedTuple):
+    """Something that a step may start from: the data's image or labels, or a network's feature."""
+
+    owner: Owner
+    name: str
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One flat row a sample, (N, elements), and the shape that a row has in a batch."""
+
+    table: Tensor
+    shape: tuple[int, ...]
+
+    def take(self, numbers: Tensor) -> Tensor:
+        """The samples of these numbers; images and features come out channels last."""
+        found = self.table.index_select(0, numbers.to(self.table.device, non_blocking=True))
+        if len(self.shape) != 3:
+            return found.view(-1, *self.shape)
+        channels, height, width = self.shape
+        return found.view(-1, height, width, channels).permute(0, 3, 1, 2)
+
+
+class Feed(Dataset[Any]):
+    """A split in batches: what is cached is read, the rest comes from the samples.
+
+    Args:
+        samples: (image, label) by `View` or number.
+        cached: the table of each view, by its number, of each cached column; 0 is that of samples
+            as they are.
+        loads: whether anything has to come from the samples.
+    """
+
+    def __init__(
+        self,
+        samples: Dataset[Any],
+        cached: Mapping[Column, Mapping[int, Rows]] | None = None,
+        loads: bool = True,
+    ) -> None:
+        self.samples = samples
+        self.cached = cached or {}
+        self.loads = loads
+
+    def __len__(self) -> int:
+        return len(self.samples)  # type: ignore[arg-type]
+
+    def __getitems__(self, keys: Sequence[Key]) -> Batch:
+        """The batch of samples or, all of one epoch, of views."""
+        first = keys[0]
+        view = first.epoch if isinstance(first, View) else 0
+        numbers = torch.tensor([key.sample if isinstance(key, View) else key for key in keys])
+        image, labels = self._load(keys) if self.loads else (None, torch.zeros(len(keys)))
+        known: dict[str, dict[str, Tensor]] = {"student": {}, "teacher": {}, "data": {}}
+        for column, views in self.cached.items():
+            known[column.owner][column.name] = views[view].take(numbers)
+        data = known.pop("data")
+        return Batch(data.get(IMAGE, image), labels=data.get(LABELS, labels), **known)
+
+    def _load(self, keys: Sequence[Key]) -> tuple[Tensor, Tensor]:
+        samples: Any = self.samples
+        several = getattr(samples, "__getitems__", None)
+        image, labels = default_collate(several(keys) if several else [samples[k] for k in keys])
+        return image, labels
+
+
+class ViewSampler(DistributedSampler[Any]):
+    """Shuffles anew in each epoch, by seed and epoch alone, and yields views.
+
+    Args:
+        views: how many views of a sample there are; None for a new one in every epoch.
+    """
+
+    def __init__(self, dataset: Dataset[Any], views: int | None, seed: int) -> None:
+        super().__init__(dataset, world_size(), rank(), shuffle=True, seed=seed)
+        self._views = views
+
+    def __iter__(self) -> Iterator[Any]:
+        epoch = self.epoch % self._views if self._views else self.epoch
+        return (View(epoch, index) for index in super().__iter__())
+
+
+class ShareSampler(Sampler[int]):
+    """Every world-size-th sample: unlike DistributedSampler, no sample comes twice."""
+
+    def __init__(self, count: int) -> None:
+        self._share = range(rank(), count, world_size())
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._share)
+
+    def __len__(self) -> int:
+        return len(self._share)
+
+
+def train_loader(
+    dataset: Dataset[Any], batch_size: int, seed: int, workers: int, views: int | None = None
+) -> DataLoader[Any]:
+    """Shuffled views; the incomplete last batch is left out unless it is the only one.
+
+    Args:
+        dataset: samples, or a `Feed` of them.
+        batch_size: samples in a batch.
+        seed: of the order.
+        workers: processes that load.
+        views: of a sample; None for a new one in every epoch.
+    """
+    sampler = ViewSampler(dataset, views, seed)
+    return _loader(dataset, batch_size, workers, sampler, drop_last=len(sampler) >= batch_size)
+
+
+def val_loader(dataset: Dataset[Any], batch_size: int, workers: int) -> DataLoader[Any]:
+    """This process's share of the samples, in order."""
+    return _loader(dataset, batch_size, workers, ShareSampler(len(dataset)))  # type: ignore[arg-type]
+
+
+def eval_loader(
+    dataset: Dataset[Any], batch_size: int, workers: int, view: int | None = None
+) -> DataLoader[Any]:
+    """All samples, in order, in every process: as they are, or one view of each."""
+    numbers = range(len(dataset))  # type: ignore[arg-type]
+    keys: Any = numbers if view is None else [View(view, number) for number in numbers]
+    return _loader(dataset, batch_size, workers, keys)
+
+
+def _loader(
+    dataset: Dataset[Any], batch_size: int, workers: int, sampler: Any, drop_last: bool = False
+) -> DataLoader[Any]:
+    feed = dataset if isinstance(dataset, Feed) else Feed(dataset)
+    workers = workers if feed.loads else 0  # reading from memory needs no help
+    on_gpu = any(rows.table.is_cuda for views in feed.cached.values() for rows in views.values())
+    return DataLoader(
+        feed,
+        batch_size,
+        sampler=sampler,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=torch.cuda.is_available() and not on_gpu,
+        collate_fn=_as_it_is,
+        drop_last=drop_last,
+    )
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch

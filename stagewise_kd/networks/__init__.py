@@ -1,0 +1,3 @@
+"""Networks as named blocks, the published ResNets, and what a network costs."""
+
+__all__ = ["blocks", "cost", "resnet"]

@@ -1,0 +1,94 @@
+"""The resolved config of a run: plain values, checked, and the name that they make."""
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from stagewise_kd.system.errors import raise_faults
+from stagewise_kd.system.names import ONE_STAGE, Config, method_name
+
+PATHS = (
+    *("data.root", "data.splits", "data.unlabelled", "data.classes"),
+    *("teacher.checkpoint", "cache.dir"),
+)
+DTYPES = ("bfloat16", "float16", "float32")
+
+
+def resolved(cfg: DictConfig) -> Config:
+    """The config as plain values, with absolute paths and without `out`: what config.yaml holds."""
+    cfg = cfg.copy()
+    for path in PATHS:
+        if value := OmegaConf.select(cfg, path):
+            OmegaConf.update(cfg, path, str(Path(value).expanduser().absolute()))
+    config: Config = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    config.pop("out", None)
+    return config
+
+
+def check_values(config: Config) -> None:
+    """Check the numbers that every run has.
+
+    Raises:
+        UserError: lists all that are of the wrong kind or out of range.
+    """
+    whole = {"epochs": 1, "batch_size": 1, "workers": 0, "seed": 0}
+    faults = [
+        f"{name}={config[name]}: give a whole number from {least} up"
+        for name, least in whole.items()
+        if not isinstance(config[name], int) or config[name] < least
+    ]
+    fraction, size = config["data"]["fraction"], config["data"]["size"]
+    if not isinstance(fraction, int | float) or not 0 < fraction <= 1:
+        faults.append(f"data.fraction={fraction}: give a number above 0 and up to 1")
+    sides = [size] * 2 if isinstance(size, int) else size
+    if size is not None and not (
+        isinstance(sides, list) and [isinstance(n, int) and n > 0 for n in sides] == [True] * 2
+    ):
+        faults.append(f"data.size={size}: give one side in pixels, or [height,width]")
+    val = config["data"]["val"]
+    if val is not None and (not isinstance(val, int) or val < 0):
+        faults.append(f"data.val={val}: give a number of images, or null")
+    budget = config.get("budget", "paper")
+    if budget not in ("matched", "paper"):
+        faults.append(f"budget={budget}: give matched or paper")
+    if not isinstance(config["graft"], bool):
+        faults.append(f"graft={config['graft']}: give true or false")
+    if config.get("cache"):  # a teacher's own run has none
+        faults += _cache_faults(config["cache"])
+    if not isinstance(config["lr"], int | float) or not config["lr"] > 0:
+        faults.append(f"lr={config['lr']}: give a number above 0")
+    raise_faults("bad settings", faults)
+
+
+def _cache_faults(cache: dict[str, Any]) -> list[str]:
+    views, budget, dtype = (cache[key] for key in ("views", "budget_gb", "dtype"))
+    checks = {
+        f"cache.views={views}: give a whole number from 1 up": isinstance(views, int) and views > 0,
+        f"cache.budget_gb={budget}: give gigabytes, 0 for no cache": budget is None
+        or (isinstance(budget, int | float) and budget >= 0),
+        f"cache.dtype={dtype}: give {' or '.join(DTYPES)}": dtype in DTYPES,
+    }
+    return [fault for fault, good in checks.items() if not good]
+
+
+def to_yaml(config: Config) -> str:
+    """The config as the text of config.yaml."""
+    return OmegaConf.to_yaml(OmegaConf.create(config))
+
+
+def stage_epochs(config: Config, stages: int) -> int:
+    """Epochs of each stage of a method.
+
+    Args:
+        config: the resolved config; with budget=matched a method of one stage gets as many epochs
+            as all stages of `stagewise` have together; as published, as many as one of them.
+        stages: how many `stagewise` has.
+    """
+    matched = config["budget"] == "matched" and method_name(config) in ONE_STAGE
+    return config["epochs"] * (stages if matched else 1)
+
+
+def untracked(config: Config) -> Config:
+    """A config without what only says where the figures go, and makes no other run of it."""
+    return {key: value for key, value in config.items() if key not in ("tracker", "wandb")}

@@ -1,0 +1,26 @@
+"""The plain values of a run's config, and the names that they make."""
+
+from typing import Any
+
+ONE_STAGE = ("no_teacher", "simultaneous", "hinton")  # methods that train everything at once
+
+Config = dict[str, Any]
+
+
+def run_name(config: Config) -> str:
+    """Readable name of a run: data and fraction / student, decoder, method and seed."""
+    data, decoder = config["data"], config.get("decoder")
+    parts = [config["student"]["name"], decoder and decoder["name"], method_name(config)]
+    job = "-".join([part for part in parts if part] + [f"s{config['seed']}"])
+    return f"{data_name(data['name'], data['fraction'])}/{job}"
+
+
+def data_name(data: str, fraction: float) -> str:
+    """Readable name of a part of a data set, such as cifar10-0.25."""
+    short = f"{fraction:.2f}"
+    return f"{data}-{short if float(short) == fraction else f'{fraction:g}'}"
+
+
+def method_name(config: Config) -> str:
+    """Name of the method: that of the function that makes the plan."""
+    return str(config["method"]["_target_"]).rsplit(".", 1)[-1]

@@ -1,0 +1,14 @@
+"""Runs the stages of a plan, each from the best epoch of the one before."""
+
+__all__ = [
+    "compiling",
+    "graft",
+    "progress",
+    "recorder",
+    "score",
+    "setup",
+    "stage_module",
+    "stages",
+    "tracker",
+    "trainer",
+]

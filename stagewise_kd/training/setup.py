@@ -1,0 +1,58 @@
+"""The networks, the data, and how they are trained and scored."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from stagewise_kd.cache.budget import Caching
+from stagewise_kd.data.loaders import Data
+from stagewise_kd.methods.task import Task
+from stagewise_kd.networks.blocks import BlockNet
+from stagewise_kd.system.precision import fastest_precision
+from stagewise_kd.system.processes import local_device
+from stagewise_kd.training.stage_module import Optimizer, Scheduler
+from stagewise_kd.training.tracker import Tracker
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """How every stage is trained."""
+
+    optimizer: Optimizer
+    scheduler: Scheduler | None = None
+    batch_size: int = 64
+    seed: int = 0
+    workers: int = 0
+    graft: bool = True
+    trainer: dict[str, Any] = field(default_factory=dict)
+    tracker: Tracker | None = None
+    cache: Caching | None = None
+    compile: bool = False
+
+    @property
+    def precision(self) -> str:
+        """Lightning's name of the precision; "auto" is what the device is fastest at."""
+        asked = str(self.trainer.get("precision", "32-true"))
+        return fastest_precision(self.device) if asked == "auto" else asked
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks run outside of Lightning, which moves the student back to the CPU."""
+        return local_device(self.trainer)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The two networks and what they are trained and scored with."""
+
+    student: BlockNet
+    teacher: BlockNet | None
+    task: Task
+    data: Data
+    fitting: Fitting
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks run outside of Lightning."""
+        return self.fitting.device

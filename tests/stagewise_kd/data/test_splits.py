@@ -1,0 +1,60 @@
+import pytest
+
+from stagewise_kd.data.splits import read_split, split_hash, split_train, take_fraction, write_split
+from stagewise_kd.system.errors import UserError
+
+NAMES = [f"{label}/{n}" for label in "abc" for n in range(40)]
+LABELS = [i for i in range(3) for _ in range(40)]
+
+
+def test_split_ignores_the_order_of_names():
+    shuffled = list(reversed(list(zip(NAMES, LABELS, strict=True))))
+    assert split_train(*map(list, zip(*shuffled, strict=True)), 30, 0) == split_train(
+        NAMES, LABELS, 30, 0
+    )
+
+
+def test_split_is_disjoint_whole_and_seeded():
+    train, val = split_train(NAMES, LABELS, 30, 0)
+    assert sorted(train + val) == sorted(NAMES)
+    assert (len(train), len(val)) == (90, 30)
+    assert split_train(NAMES, LABELS, 30, 1)[1] != val
+
+
+@pytest.mark.parametrize("count", [9, 30, 90])
+def test_any_prefix_is_class_balanced(count):
+    train, val = split_train(NAMES, LABELS, 30, 0)
+    counts = [sum(name.startswith(c) for name in train[:count]) for c in "abc"]
+    assert max(counts) - min(counts) <= 1
+    assert [sum(name.startswith(c) for name in val) for c in "abc"] == [10, 10, 10]
+
+
+def test_fraction_is_of_the_whole_split():
+    train, _ = split_train(NAMES, LABELS, 12, 0)
+    assert take_fraction(train, 0.25, 120) == train[:30]
+    assert take_fraction(train, 1.0, 120) == train  # all that validation leaves
+
+
+@pytest.mark.parametrize("fraction", [0, -0.5, 1.5, 0.001])
+def test_fraction_that_makes_no_sense(fraction):
+    with pytest.raises(UserError, match=f"data.fraction={fraction}"):
+        take_fraction(NAMES, fraction, len(NAMES))
+
+
+def test_split_file_round_trip(tmp_path):
+    write_split(tmp_path / "splits" / "train.txt", NAMES)
+    assert read_split(tmp_path / "splits" / "train.txt", NAMES) == NAMES
+
+
+def test_split_file_with_strangers_and_repeats(tmp_path):
+    write_split(tmp_path / "a.txt", ["a/0", "z/1"])
+    with pytest.raises(UserError, match="names 1 images that are not in the data set, first z/1"):
+        read_split(tmp_path / "a.txt", NAMES)
+    write_split(tmp_path / "b.txt", ["a/0", "a/0"])
+    with pytest.raises(UserError, match="names an image twice"):
+        read_split(tmp_path / "b.txt", NAMES)
+
+
+def test_hash_tells_splits_apart():
+    assert split_hash({"train": ["a", "b"]}) == split_hash({"train": ["a", "b"]})
+    assert split_hash({"train": ["a", "b"]}) != split_hash({"train": ["a"], "val": ["b"]})

@@ -1,0 +1,116 @@
+import pytest
+from torch import nn
+
+from stagewise_kd.methods.checks import check_plan
+from stagewise_kd.methods.hinton import hinton
+from stagewise_kd.methods.losses import mse
+from stagewise_kd.methods.no_teacher import no_teacher
+from stagewise_kd.methods.plan import LOSS, Stage, Term
+from stagewise_kd.methods.simultaneous import simultaneous
+from stagewise_kd.methods.stagewise import stagewise
+from stagewise_kd.networks.blocks import Block, BlockNet
+from stagewise_kd.system.errors import UserError
+from tests.conftest import conv, tiny_net
+
+SHAPE = (3, 8, 8)
+
+
+def match(name: str, adapter: str = "conv1x1", teacher: str | None = None) -> Stage:
+    return Stage(name, (name,), (Term(name, mse, name, teacher or name, adapter=adapter),), 1, LOSS)
+
+
+def test_equal_widths_need_no_adapter():
+    adapters = check_plan((match("a"),), tiny_net(), tiny_net(), SHAPE)
+    assert len(adapters["a"]) == 0
+
+
+def test_wider_teacher_gets_a_1x1_convolution():
+    adapters = check_plan((match("b"),), tiny_net(4), tiny_net(6), SHAPE)
+    adapter = adapters["b"]["b"]
+    assert isinstance(adapter, nn.Conv2d)
+    assert (adapter.in_channels, adapter.out_channels, adapter.kernel_size) == (8, 12, (1, 1))
+
+
+def test_all_faults_are_listed_together():
+    plan = (
+        match("a", adapter="none"),
+        match("b", teacher="nowhere"),
+        Stage("c", ("c", "head"), (Term("a", mse, "a", "a"),) * 2, 0, LOSS),
+    )
+    with pytest.raises(UserError) as caught:
+        check_plan(plan, tiny_net(4), tiny_net(6), SHAPE)
+    message = str(caught.value)
+    for fault in (
+        "stage 'a': the student gives (2, 4, 4, 4), the teacher (2, 6, 4, 4); set adapter=conv1x1",
+        "stage 'b': the teacher has no feature 'nowhere'",
+        "stage 'c': 0 epochs",
+        "stage 'c': terms a, a; give each once",
+        "stage 'c' trains c; the student has a, b, head",
+        "stage 'c': no term depends on head",
+    ):
+        assert fault in message
+
+
+def test_other_strides_are_refused():
+    with pytest.raises(UserError, match="only widths may differ"):
+        check_plan((match("a"),), tiny_net(), tiny_net(stride=1), SHAPE)
+
+
+def test_missing_teacher_is_named():
+    with pytest.raises(UserError, match="the teacher is missing, term 'a' needs it"):
+        check_plan((match("a"),), tiny_net(), None, SHAPE)
+
+
+def test_network_that_cannot_take_the_image_is_named():
+    model = nn.ModuleDict({"a": conv(1, 4)})
+    grey = BlockNet(model, [Block("a", model["a"], ("image",))], [0.5], [0.5])
+    with pytest.raises(UserError, match=r"the student cannot take images of \(3, 8, 8\)"):
+        check_plan((), grey, None, SHAPE)
+
+
+def test_stagewise_plan(task):
+    plan = stagewise(task, tiny_net(), tiny_net(), epochs=2, features=["a", "b"], finetune_epochs=3)
+    assert [(s.name, s.trains, s.epochs) for s in plan] == [
+        ("a", ("a",), 2),
+        ("b", ("b",), 2),
+        ("head", ("head",), 2),
+        ("finetune", ("a", "b", "head"), 3),
+    ]
+    assert [stage.graftable for stage in plan] == [True, True, False, False]
+
+
+def test_unmatched_features_train_with_the_head(task):
+    plan = stagewise(task, tiny_net(), tiny_net(), epochs=1, features=["a", "b"], n_features=1)
+    assert [(stage.name, stage.trains) for stage in plan] == [
+        ("a", ("a",)),
+        ("head", ("b", "head")),
+    ]
+
+
+def test_head_of_the_teacher_is_copied_and_sees_no_label(task):
+    student, teacher = tiny_net(seed=1), tiny_net(seed=2)
+    plan = stagewise(task, student, teacher, epochs=1, features=["a", "b"], head="teacher")
+    assert [stage.name for stage in plan] == ["a", "b"]
+    weights = [net.blocks["head"].module[2].weight for net in (student, teacher)]
+    assert weights[0].equal(weights[1])
+
+
+def test_head_of_a_wider_teacher_does_not_fit(task):
+    with pytest.raises(UserError, match="the teacher's 'head' does not fit the student"):
+        stagewise(task, tiny_net(4), tiny_net(6), epochs=1, features=["a", "b"], head="teacher")
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_n_features_out_of_range(task, count):
+    with pytest.raises(UserError, match=f"n_features={count}: give 1 to 2"):
+        stagewise(task, tiny_net(), tiny_net(), epochs=1, features=["a", "b"], n_features=count)
+
+
+def test_baselines_are_one_stage_that_trains_everything(task):
+    student, teacher = tiny_net(), tiny_net()
+    (labels,) = no_teacher(task, student, None, epochs=1)
+    (together,) = simultaneous(task, student, teacher, epochs=1, features=["a", "b"])
+    (soft,) = hinton(task, student, teacher, epochs=1)
+    assert labels.trains == together.trains == soft.trains == ("a", "b", "head")
+    assert [term.weight for term in together.terms] == pytest.approx([1 / 3] * 3)
+    assert [term.weight for term in soft.terms] == pytest.approx([0.1, 0.9])
