@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import hydra
+import cls_kd.run
 import numpy as np
 import torch
 from hydra.utils import instantiate
@@ -15,24 +15,19 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
-import cls_kd.run
-import cls_kd.sources
-import cls_kd.task
-import seg_kd.pairs
-import seg_kd.run
-import seg_kd.sources
+import cls_kd.front_end
+import seg_kd.front_end
 from cls_kd.transforms import SMALL, default
-from seg_kd.unet import unet
-from stagewise_kd.cli.hydra_app import config_folder
-from stagewise_kd.data.image_files import Images, Size
+from stagewise_kd.data.image_files import Size, sides
+from stagewise_kd.data.samples import Part, Source
 from stagewise_kd.methods.plan import Plan
 from stagewise_kd.networks.blocks import BlockNet
-from stagewise_kd.networks.resnet import resnet
-from stagewise_kd.runs import run as shared
+from stagewise_kd.runs.build import make_fitting, make_plan
+from stagewise_kd.runs.composing import composing
 from stagewise_kd.runs.config import resolved
+from stagewise_kd.runs.front_end import FrontEnd, load_data
+from stagewise_kd.system.names import Config
 from stagewise_kd.training.setup import Setup
-
-Config = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -75,42 +70,30 @@ class Problem:
 
 
 class Plain(Dataset[Any]):
-    """Images and targets by number, transformed one by one."""
+    """The samples of a part by number, transformed one by one."""
 
-    def __init__(
-        self, images: Images, targets: Any, transform: Callable[[Any, Any], tuple[Tensor, Any]]
-    ) -> None:
-        self._images = images
-        self._targets = targets
+    def __init__(self, part: Part, transform: Callable[[Any, Any], tuple[Tensor, Any]]) -> None:
+        self._part = part
         self._transform = transform
 
     def __len__(self) -> int:
-        return len(self._images)
+        return len(self._part.names)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Any]:
-        return self._transform(self._images[index], self._targets[index])
+        return self._transform(self._part.images[index], self._part.labels[index])
 
 
 def classification(args: Namespace) -> Problem:
     """A ResNet from a larger one, on CIFAR-10 or random images."""
     config = _config("cls", args)
-    torch.manual_seed(0)
-    data, source = cls_kd.run.load_data(config)
-    classes, settings = len(source.classes), config["data"]
-    student, teacher = (
-        resnet(name, classes, mean=settings["mean"], std=settings["std"])
-        for name in (args.student, args.teacher)
-    )
-    task = cls_kd.task.Classification(classes)
-    setup = Setup(student, teacher, task, data, shared.fitting(config, {}, Path()))
-    augment = one_by_one(data.shape[1:])
+    setup, plan, source = _untrained(cls_kd.front_end, config)
+    augment = one_by_one(sides(args.size))
 
     def transform(image: Tensor, label: int) -> tuple[Tensor, int]:
         return augment(image).float() / 255, label
 
-    part = source.train.take(data.splits["train"])
-    plain = Plain(part.images, part.labels, transform)
-    return Problem(setup, _plan(config, setup), plain, args.views)
+    part = source.train.take(setup.data.splits["train"])
+    return Problem(setup, plan, Plain(part, transform), args.views)
 
 
 def one_by_one(size: Size) -> nn.Module:
@@ -125,11 +108,7 @@ def one_by_one(size: Size) -> nn.Module:
 def segmentation(args: Namespace) -> Problem:
     """A U-Net's encoder from a larger one, on CamVid or random frames."""
     config = _config("seg", args)
-    torch.manual_seed(0)
-    data, source = seg_kd.run.load_data(config)
-    student, teacher = (unet(name, len(source.classes)) for name in (args.student, args.teacher))
-    task = seg_kd.run.make_task(config, source.classes)
-    setup = Setup(student, teacher, task, data, shared.fitting(config, {}, Path()))
+    setup, plan, source = _untrained(seg_kd.front_end, config)
     augment = instantiate(config["augment"])(args.size)
 
     def transform(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -138,27 +117,35 @@ def segmentation(args: Namespace) -> Problem:
         unit = torch.from_numpy(found["image"]).permute(2, 0, 1).float() / 255
         return unit, torch.from_numpy(found["mask"])
 
-    part = source.train.take(data.splits["train"])
-    plain = Plain(part.images, part.masks, transform)
-    return Problem(setup, _plan(config, setup), plain, args.views)
+    part = source.train.take(setup.data.splits["train"])
+    return Problem(setup, plan, Plain(part, transform), args.views)
 
 
-def random_images(size: Sequence[int], count: int) -> cls_kd.sources.Source:
+def _untrained(front_end: FrontEnd, config: Config) -> tuple[Setup, Plan, Source]:
+    """Both networks with random weights, the data and the plan of a config."""
+    torch.manual_seed(0)
+    data, source = load_data(front_end, config)
+    task = front_end.make_task(config, source)
+    teacher = front_end.untrained_teacher(config, source)
+    student = front_end.make_student(config, source, teacher)
+    plan = make_plan(front_end, config, task, student, teacher)
+    return Setup(student, teacher, task, data, make_fitting(config, {}, Path())), plan, source
+
+
+def random_images(size: Sequence[int], count: int) -> Source:
     """Random images of ten classes."""
     names = [f"{index:06d}" for index in range(count)]
     labels = [index % 10 for index in range(count)]
-    part = cls_kd.sources.Part(names, _noise(count, 3, *size), labels)
-    return cls_kd.sources.Source([str(n) for n in range(10)], part, part.take(names[:10]))
+    part = Part(names, _noise(count, 3, *size), labels)
+    return Source([str(n) for n in range(10)], part, part.take(names[:10]))
 
 
-def random_frames(size: Sequence[int], count: int) -> seg_kd.sources.Source:
+def random_frames(size: Sequence[int], count: int) -> Source:
     """Random frames with random masks of eleven classes."""
     names = [f"{index:06d}" for index in range(count)]
-    part = seg_kd.pairs.Part(names, _noise(count, 3, *size), _noise(count, *size) % 11)
+    part = Part(names, _noise(count, 3, *size), _noise(count, *size) % 11)
     classes = [str(n) for n in range(11)]
-    return seg_kd.sources.Source(
-        classes, [(n, n, n) for n in range(11)], part, part.take(names[:1])
-    )
+    return Source(classes, part, part.take(names[:1]), blank=torch.zeros(*size))
 
 
 def _noise(*shape: int) -> Tensor:
@@ -168,6 +155,8 @@ def _noise(*shape: int) -> Tensor:
 def _config(front_end: str, args: Namespace) -> Config:
     """The front end's own config, so that what is measured is what it runs by default."""
     settings = {
+        "student": args.student,
+        "teacher": args.teacher,
         "data": "folder" if args.data == "random" else args.data,
         "data.root": args.root or "null",
         "data.size": f"[{args.size[0]},{args.size[1]}]",
@@ -179,17 +168,11 @@ def _config(front_end: str, args: Namespace) -> Config:
         "graft": "false",
         "trainer.accelerator": args.device,
     }
-    with hydra.initialize_config_dir(config_folder(front_end), version_base="1.3"):
-        composed = hydra.compose("config", [f"{key}={value}" for key, value in settings.items()])
+    with composing(front_end) as compose:
+        composed = compose([f"{key}={value}" for key, value in settings.items()])
     config = resolved(composed)
     if args.data == "random":
         made = {"cls": "random_images", "seg": "random_frames"}[front_end]
         source = {"_target_": f"{__name__}.{made}", "_partial_": True, "count": args.images}
         config["data"]["source"] = source
     return config
-
-
-def _plan(config: Config, setup: Setup) -> Plan:
-    method = instantiate(config["method"])
-    plan: Plan = method(setup.task, setup.student, setup.teacher, epochs=config["epochs"])
-    return plan

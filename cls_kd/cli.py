@@ -19,15 +19,17 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _run(cfg: object) -> None:
-    from cls_kd.run import run
+    from cls_kd import front_end
+    from stagewise_kd.runs.run import run
 
-    run(cfg)  # type: ignore[arg-type]
+    run(front_end, cfg)  # type: ignore[arg-type]
 
 
 def _evaluate(args: Namespace) -> None:
-    from cls_kd.evaluate import evaluate
+    from cls_kd import front_end
+    from stagewise_kd.runs.evaluate import evaluate
 
-    evaluate(args.run, args.overrides)
+    evaluate(front_end, args.run, args.overrides)
 
 
 def _predict(args: Namespace) -> None:

@@ -8,16 +8,16 @@ import matplotlib
 import torch
 from torch import Tensor
 
-from cls_kd.evaluate import open_student
-from cls_kd.images import load_images
+from cls_kd.class_folders import load_images
+from cls_kd.task import Classification
 from cls_kd.transforms import none
 from stagewise_kd.data.batches import unit_images
-from stagewise_kd.data.image_files import find_images
+from stagewise_kd.data.image_files import sides
 from stagewise_kd.networks.blocks import BlockNet
+from stagewise_kd.runs.predict import student_and_files
 from stagewise_kd.system.console import console
 from stagewise_kd.system.errors import UserError
 from stagewise_kd.system.files import write_whole, writing_into
-from stagewise_kd.system.processes import local_device
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -44,12 +44,12 @@ def predict(run: Path, paths: Sequence[Path], out: Path, top: int = 3) -> list[l
     """
     if top < 1:
         raise UserError(f"--top {top}: give how many classes an image, 1 or more")
-    student, described = open_student(run)
-    files = _files(paths)
-    size = tuple(described["size"])
+    student, described, named = student_and_files(Classification.name, run, paths)
+    files = [file for file, _ in named]
+    size = sides(described["size"])
     found = load_images(files, size)
     crop = none(size)
-    images = torch.stack([crop(image) for image in found])
+    images = torch.stack([crop(found[number]) for number in range(len(found))])
     likely = _probabilities(student, images).topk(min(top, len(described["classes"])))
     rows = [
         [str(file)]
@@ -68,20 +68,10 @@ def predict(run: Path, paths: Sequence[Path], out: Path, top: int = 3) -> list[l
     return rows
 
 
-def _files(paths: Sequence[Path]) -> list[Path]:
-    files = [file for path in paths for file in (find_images(path) if path.is_dir() else [path])]
-    if missing := [str(file) for file in files if not file.is_file()]:
-        raise UserError(f"no such file: {', '.join(missing)}")
-    if not files:
-        raise UserError(f"{', '.join(map(str, paths))}: no images there")
-    return files
-
-
 @torch.inference_mode()
 def _probabilities(student: BlockNet, images: Tensor) -> Tensor:
-    place = local_device({})
-    student.to(place)
-    logits = (student(unit_images(batch.to(place))) for batch in images.split(BATCH))
+    place = student.mean.device
+    logits = (student(unit_images(batch.to(place))) for batch in torch.split(images, BATCH))
     return torch.cat([batch.softmax(dim=1).cpu() for batch in logits])
 
 

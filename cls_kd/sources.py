@@ -1,40 +1,15 @@
 """Data sets: where their images and labels come from."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torchvision.datasets import CIFAR10
 
-from cls_kd.images import find_classes, load_images
-from stagewise_kd.data.image_files import Images, Size, Subset, existing_root, part_folders, places
+from cls_kd.class_folders import find_classes, load_images
+from stagewise_kd.data.image_files import Size, existing_root, part_folders
+from stagewise_kd.data.samples import Part, Source
 from stagewise_kd.data.shapes import CLASSES, draw_all
 from stagewise_kd.system.errors import UserError
-
-
-@dataclass(frozen=True)
-class Part:
-    """One split as it lies on disk: names, uint8 images (3, H, W), class indices."""
-
-    names: list[str]
-    images: Images
-    labels: list[int]
-
-    def take(self, names: list[str]) -> "Part":
-        """The named samples, in that order."""
-        chosen = places(self.names, names)
-        images = Subset(self.images, chosen)
-        return Part(names, images, [self.labels[index] for index in chosen])
-
-
-@dataclass(frozen=True)
-class Source:
-    """A data set: train and test, val where it brings one."""
-
-    classes: list[str]
-    train: Part
-    test: Part
-    val: Part | None = None
 
 
 def shapes(size: Size, train: int = 4000, test: int = 1000, seed: int = 0) -> Source:

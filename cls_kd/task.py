@@ -1,5 +1,6 @@
 """Single-label classification as a task of the engine."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch.nn.functional as F
@@ -17,6 +18,7 @@ class Classification:
     classes: int
     name: str = "classification"
     monitor: Monitor = Monitor("accuracy", "max")
+    columns: Sequence[str] = ("accuracy",)
 
     def label_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy of logits (B, K) against class indices (B,)."""
@@ -27,7 +29,7 @@ class Classification:
         # Labels are in range by construction; checking each batch would halt a GPU.
         return MetricCollection(
             {
-                name: MulticlassAccuracy(self.classes, average=average, validate_args=False)
-                for name, average in (("accuracy", "micro"), ("balanced_accuracy", "macro"))
+                "accuracy": MulticlassAccuracy(self.classes, average="micro", validate_args=False),
+                "balanced_accuracy": MulticlassAccuracy(self.classes, validate_args=False),
             }
         )

@@ -10,9 +10,9 @@ from torchvision.models import get_model_weights
 
 from stagewise_kd.networks.blocks import BlockNet
 from stagewise_kd.networks.resnet import resnet
-from stagewise_kd.runs.student import load_student
+from stagewise_kd.runs.student import open_student
 from stagewise_kd.system.errors import UserError
-from stagewise_kd.system.files import load_weights, read_weights, strip_prefix
+from stagewise_kd.system.weights import load_weights, read_weights, strip_prefix
 
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 
@@ -29,7 +29,8 @@ def load_teacher(config: dict[str, Any], classes: list[str]) -> BlockNet:
     """
     teacher, path = config["teacher"], Path(config["teacher"]["checkpoint"])
     if path.is_dir():
-        weights, described = load_student(path, "classification")
+        net, described = open_student(path, "classification")
+        weights = net.model.state_dict()
         network, known = described["network"], described["classes"]
         if network["name"] != teacher["name"]:
             raise UserError(
@@ -91,7 +92,7 @@ def pretrained(name: str, classes: int) -> BlockNet:
         UserError: torchvision has none for this network, or they cannot be fetched.
     """
     try:
-        entry = get_model_weights(name).DEFAULT
+        entry: Any = get_model_weights(name).DEFAULT  # type: ignore[attr-defined]
     except ValueError:
         raise UserError(f"torchvision has no ImageNet weights for {name}") from None
     try:

@@ -1,13 +1,14 @@
 """Augmentations of uint8 images; each is a function of the size that they end in."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from stagewise_kd.data.image_files import Size
+from stagewise_kd.data.samples import Sample, Transform
 
 SMALL = 96  # pixels: up to here a shifted crop is better than a rescaled one
 
@@ -24,14 +25,14 @@ class ShiftFlip(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Augment one image (C, H, W) by a draw from torch's generator."""
-        return self.batch([image], torch.randint(2**62, (1,)).tolist())[0]
+        (found,) = self.batch([image], torch.randint(2**62, (1,)).tolist())
+        return found
 
-    def batch(self, images: Sequence[Tensor], seeds: Sequence[int]) -> Sequence[Tensor]:
+    def batch(self, images: Sequence[Tensor], seeds: Sequence[int]) -> Iterable[Tensor]:
         """Augment images (C, H, W), each by its own seed."""
         if len({image.shape for image in images}) > 1:
-            return [
-                self.batch([image], [seed])[0] for image, seed in zip(images, seeds, strict=True)
-            ]
+            pairs = zip(images, seeds, strict=True)
+            return [one for image, seed in pairs for one in self.batch([image], [seed])]
         draws = [random.Random(seed) for seed in seeds]
         rows, columns = (
             self._places(draws, *sides)
@@ -56,9 +57,20 @@ class ShiftFlip(nn.Module):
         return torch.where(places < side, places, 2 * (side - 1) - places)
 
 
+def whole_batches(transform: nn.Module) -> Transform:
+    """A transform of images as one of samples: augmented by their seeds, or as it is without."""
+
+    def apply(samples: Sequence[Sample], seeds: Sequence[int]) -> list[Sample]:
+        images = [image for image, _ in samples]
+        found = augmented(transform, images, seeds) if seeds else map(transform, images)
+        return list(zip(found, (label for _, label in samples), strict=True))
+
+    return apply
+
+
 def augmented(
     transform: nn.Module, images: Sequence[Tensor], seeds: Sequence[int]
-) -> Sequence[Tensor]:
+) -> Iterable[Tensor]:
     """Augment images (C, H, W), each by its own seed, whatever was drawn before."""
     if isinstance(transform, ShiftFlip):
         return transform.batch(images, seeds)
@@ -96,7 +108,7 @@ def paper(size: Size) -> nn.Module:
     """
     return v2.Compose(
         [
-            v2.RandomApply([v2.RandomAffine(degrees=10, scale=(1.0, 1.1))], p=0.75),
+            v2.RandomApply([v2.RandomAffine(degrees=[-10, 10], scale=(1.0, 1.1))], p=0.75),
             v2.RandomPerspective(distortion_scale=0.2, p=0.75),
             v2.RandomApply([v2.ColorJitter(brightness=0.2, contrast=0.2)], p=0.75),
             v2.CenterCrop(size),

@@ -1,12 +1,8 @@
-"""Segmentation front end: U-Nets with a shrunk encoder.
+"""Segmentation front end: U-Nets with a shrunk encoder."""
 
-Importing it makes the shrunk encoders known to smp: `smp.Unet("resnet10")` works from then on.
-"""
-
-from seg_kd.encoders import register
+from stagewise_kd.networks.encoders import register
+from stagewise_kd.runs.student import load
 
 register()
-
-from seg_kd.networks import load  # noqa: E402
 
 __all__ = ["load"]

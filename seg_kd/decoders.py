@@ -5,8 +5,8 @@ from typing import Any, Literal
 
 from segmentation_models_pytorch.encoders import encoders
 
-from seg_kd.encoders import scaled
-from seg_kd.unet import WIDTHS
+from stagewise_kd.networks.encoders import scaled
+from stagewise_kd.networks.unet import WIDTHS
 from stagewise_kd.system.errors import UserError
 
 Decoder = Literal["default", "matched", "teacher"]

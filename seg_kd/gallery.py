@@ -8,18 +8,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from seg_kd import front_end
 from seg_kd.masks import VOID
 from seg_kd.metrics import overlaps
-from seg_kd.networks import open_network
-from seg_kd.run import load_data, teacher_network
-from seg_kd.sources import Source
+from seg_kd.task import Segmentation
 from stagewise_kd.comparison.page import Exhibit
 from stagewise_kd.comparison.runs import Run, read_runs, told_apart
 from stagewise_kd.data.batches import unit_images
 from stagewise_kd.data.loaders import Data, eval_loader
+from stagewise_kd.data.samples import Source
 from stagewise_kd.methods.losses import two_or_more
 from stagewise_kd.networks.blocks import BlockNet
 from stagewise_kd.runs.evaluate import run_config
+from stagewise_kd.runs.front_end import load_data
+from stagewise_kd.runs.student import open_student
 
 SEARCHED = 400  # test images among which the worst are looked for
 BATCH = 8
@@ -41,9 +43,11 @@ def gallery(paths: Sequence[Path], count: int = 8) -> list[Exhibit]:
     groups = told_apart(read_runs(paths))
     first = groups[0].runs[0]
     alike = [group for group in groups if _data_of(group.runs[0]) == _data_of(first)]
-    students = {group.name: open_network(group.runs[0].path)[0] for group in alike}
-    data, source = load_data(run_config(first.path))
-    nets = _teacher([group.runs[0] for group in alike], source, data.shape[0])
+    students = {
+        group.name: open_student(group.runs[0].path, Segmentation.name)[0] for group in alike
+    }
+    data, source = load_data(front_end, run_config(first.path))
+    nets = _teacher([group.runs[0] for group in alike], source)
     number = min(SEARCHED, len(data.splits["test"]))
     masks = {name: _predict(net, data, number) for name, net in (nets | students).items()}
     truths = [np.asarray(data.test[index][1]) for index in range(number)]
@@ -85,15 +89,13 @@ def _data_of(run: Run) -> Any:
     return [data[key] for key in ("name", "root", "size", "splits")]
 
 
-def _teacher(runs: Sequence[Run], source: Source, channels: int) -> dict[str, BlockNet]:
+def _teacher(runs: Sequence[Run], source: Source) -> dict[str, BlockNet]:
     for run in runs:
         checkpoint = run.result.get("teacher_checkpoint")
         if run.has_teacher and checkpoint and Path(checkpoint).exists():
             config = run_config(run.path)
             config["teacher"]["checkpoint"] = checkpoint
-            return {
-                f"{config['teacher']['name']} teacher": teacher_network(config, source, channels)
-            }
+            return {f"{config['teacher']['name']} teacher": front_end.load_teacher(config, source)}
     return {}
 
 
@@ -123,6 +125,7 @@ def _exhibit(title: str, sample: Any, masks: dict[str, Mask], source: Source) ->
 
 def coloured(mask: Mask, source: Source) -> Mask:
     """A mask (H, W) in the colours of its classes, (H, W, 3); void is black."""
+    colours = np.array(source.palette, np.uint8)
     table = np.zeros((256, 3), np.uint8)
-    table[: len(source.palette)] = source.palette
+    table[: len(colours)] = colours
     return table[mask]

@@ -8,9 +8,9 @@ import matplotlib
 import yaml
 from omegaconf import OmegaConf
 
+from stagewise_kd.data.samples import Colour
 from stagewise_kd.system.errors import UserError, raise_faults
 
-Colour = tuple[int, int, int]
 MOST = 255  # classes; index 255 is void
 
 # Okabe and Ito's colours, which colour-blind people can tell apart.
@@ -50,11 +50,11 @@ class Legend:
 
 def generated_palette(count: int) -> list[Colour]:
     """Distinct colours for any eyes: Okabe and Ito's, then lighter ones, else a colour map."""
-    lighter = [tuple((level + 255) // 2 for level in colour) for colour in OKABE_ITO]
+    lighter = [((r + 255) // 2, (g + 255) // 2, (b + 255) // 2) for r, g, b in OKABE_ITO]
     if count <= 2 * len(OKABE_ITO):
-        return [*OKABE_ITO, *lighter][:count]  # type: ignore[list-item]
+        return [*OKABE_ITO, *lighter][:count]
     found = matplotlib.colormaps["viridis"].resampled(count)(range(count), bytes=True)
-    return [tuple(colour[:3]) for colour in found.tolist()]
+    return [(r, g, b) for r, g, b, _ in found.tolist()]
 
 
 def read_legend(path: Path) -> Legend:

@@ -1,5 +1,6 @@
 """Class-index masks."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from seg_kd.legend import Colour, Legend
+from seg_kd.legend import Legend
 from stagewise_kd.data.image_files import Size
+from stagewise_kd.data.samples import Colour
 
 VOID = 255  # pixels without a label
 INDEX_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")
@@ -102,6 +104,6 @@ def _code(colour: Colour) -> int:
     return colour[0] << 16 | colour[1] << 8 | colour[2]
 
 
-def _listed(values: list[object]) -> str:
+def _listed(values: Sequence[object]) -> str:
     rest = f" and {len(values) - 5} more" if len(values) > 5 else ""
     return ", ".join(map(str, values[:5])) + rest

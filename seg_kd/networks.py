@@ -1,4 +1,4 @@
-"""Saved U-Nets: a student's folder, smp's own folders, and files of weights."""
+"""U-Nets that others have saved: smp's own folders, and files of weights."""
 
 from contextlib import redirect_stdout
 from io import StringIO
@@ -6,42 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import segmentation_models_pytorch as smp
-import torch
 from safetensors import SafetensorError
-from torch import nn
 
-from seg_kd.unet import as_blocks, unet
 from stagewise_kd.networks.blocks import BlockNet
-from stagewise_kd.runs.student import load_student
+from stagewise_kd.networks.unet import as_blocks, unet
 from stagewise_kd.system.errors import UserError
-from stagewise_kd.system.files import load_weights, read_weights
-
-
-def load(path: str | Path) -> smp.Unet:
-    """The U-Net of a finished run, ready for normalized images, in eval mode.
-
-    Args:
-        path: the run folder, or its student/ folder.
-
-    Raises:
-        UserError: there is no finished student.
-    """
-    net, _ = open_network(Path(path))
-    # In the memory format of a model that smp has built, so that outputs agree to the last bit.
-    model: smp.Unet = net.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    return model
-
-
-def open_network(path: Path) -> tuple[BlockNet, dict[str, Any]]:
-    """The student of a finished run as blocks, in eval mode, and its description.
-
-    Raises:
-        UserError: there is no finished student of segmentation, or its files are damaged.
-    """
-    weights, described = load_student(path, "segmentation")
-    net = unet(**described["network"])
-    load_weights(net.model, weights, str(path))
-    return net.eval(), described
+from stagewise_kd.system.weights import load_weights, read_weights
 
 
 def open_smp(path: Path, mean: list[float] | None, std: list[float] | None) -> BlockNet:
@@ -78,42 +48,3 @@ def open_weights(path: Path, network: dict[str, Any]) -> BlockNet:
     net = unet(**network)
     load_weights(net.model, weights, f"{path} as a U-Net with {network['encoder']}")
     return net
-
-
-def describe(net: BlockNet, encoder: str, width: float = 1.0) -> dict[str, Any]:
-    """The arguments of `unet` that give a network of this shape.
-
-    Args:
-        net: a U-Net as blocks.
-        encoder: name of its encoder.
-        width: factor of its encoder's channels.
-    """
-    model: Any = net.model
-    blocks = list(model.decoder.blocks)
-    return {
-        "encoder": encoder,
-        "classes": model.segmentation_head[0].out_channels,
-        "channels": net.blocks["stem"].module[0].in_channels,
-        "depth": len(blocks),
-        "width": width,
-        "decoder_channels": [block.conv1[0].out_channels for block in blocks],
-        "convolutions": [1 if isinstance(block.conv2, nn.Identity) else 2 for block in blocks],
-        "attention": "scse" if hasattr(blocks[0].attention1.attention, "sSE") else None,
-        "interpolation": blocks[0].interpolation_mode,
-        "mean": net.mean.flatten().tolist(),
-        "std": net.std.flatten().tolist(),
-    }
-
-
-def smp_config(net: BlockNet, network: dict[str, Any]) -> dict[str, Any] | None:
-    """What smp's `from_pretrained` rebuilds the network from; None where smp has no such network.
-
-    Args:
-        net: a U-Net as blocks.
-        network: its description.
-    """
-    model: Any = net.model
-    if network["width"] != 1 or 1 in network["convolutions"]:
-        return None
-    config = {k: v for k, v in model.config.items() if not k.startswith("_")}
-    return {**config, "encoder_weights": None, "_model_class": type(model).__name__}

@@ -2,44 +2,29 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from PIL import Image
 
-from seg_kd.images import MODES, read_image
+from seg_kd.channels import MODES, read_image
 from seg_kd.legend import Legend
 from seg_kd.masks import read_mask
 from stagewise_kd.data.image_files import (
     FileImages,
     Images,
     Size,
-    Subset,
     find_images,
     keeps,
-    places,
     raise_first,
     read_all,
+    unlabelled_files,
 )
+from stagewise_kd.data.samples import Part
 from stagewise_kd.system.errors import UserError
 
 GREY = ("1", "L", "LA")
 SMALL = 96 * 96  # pixels: above, threads decode faster than one
-
-
-@dataclass(frozen=True)
-class Part:
-    """One split: names, uint8 images (C, H, W), masks uint8 (H, W) of class indices or VOID."""
-
-    names: list[str]
-    images: Images
-    masks: Images
-
-    def take(self, names: list[str]) -> "Part":
-        """The named samples, in that order."""
-        chosen = places(self.names, names)
-        return Part(names, Subset(self.images, chosen), Subset(self.masks, chosen))
 
 
 def load_pairs(
@@ -70,7 +55,7 @@ def load_pairs(
         for split, (images, masks) in folders.items()
         for pair in match(root / images, root / masks, faults)
     ]
-    paths, masks = ([row[column] for row in rows] for column in (1, 2))
+    paths, masks = [path for _, path, _ in rows], [mask for *_, mask in rows]
     sizes = [_size(path) for path in paths]
     faults += _shape_faults(paths, masks, sizes)
     if channels == 3 and paths and _all_grey(paths):
@@ -167,31 +152,23 @@ def _shown(size: Size) -> str:
 
 
 def load_unlabelled(root: str, size: Size, channels: int) -> tuple[list[str], Images]:
-    """Images without masks.
+    """Names and images of a folder without masks, whatever folders are in it.
 
     Args:
-        root: the folder, with whatever folders in it.
+        root: the folder.
         size: height and width they are scaled to.
         channels: 1, 3 or 4.
-
-    Returns:
-        Names, and uint8 images (C, H, W).
 
     Raises:
         UserError: there are none, or lists those that cannot be read.
     """
-    path = Path(root)
-    if not path.is_dir():
-        raise UserError(f"data.unlabelled={root}: no such folder")
-    paths = find_images(path)
-    if not paths:
-        raise UserError(f"data.unlabelled={root}: holds no images")
+    names, paths = unlabelled_files(root)
     files = FileImages(paths, partial(read_image, size=size, channels=channels))
     pixels = size[0] * size[1]
     keep = keeps(None, len(paths) * pixels * channels)
     images, faults = read_all(files, keep, threads=pixels > SMALL)
     raise_first(f"data.unlabelled={root}: cannot read every image; replace or delete", faults)
-    return [f"unlabelled/{found.relative_to(path).as_posix()}" for found in paths], images
+    return names, images
 
 
 def check_channels(channels: int) -> None:

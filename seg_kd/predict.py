@@ -11,17 +11,17 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from seg_kd.images import open_image, read_image, scaled, to_tensor
-from seg_kd.networks import open_network
+from seg_kd.channels import open_image, read_image, scaled, to_tensor
+from seg_kd.task import Segmentation
 from seg_kd.transforms import STRIDE
 from stagewise_kd.data.batches import unit_images
-from stagewise_kd.data.image_files import FileImages, find_images, raise_first, read_all
+from stagewise_kd.data.image_files import FileImages, raise_first, read_all, sides
 from stagewise_kd.methods.losses import two_or_more
 from stagewise_kd.networks.blocks import BlockNet
+from stagewise_kd.runs.predict import Files, student_and_files
 from stagewise_kd.system.console import console
 from stagewise_kd.system.errors import UserError
 from stagewise_kd.system.files import write_whole, writing_into
-from stagewise_kd.system.processes import local_device
 
 OVERLAY = 0.5  # opacity of the mask over the image
 
@@ -53,10 +53,9 @@ def predict(
             f"--tile {tile} --overlap {overlap}: give multiples of {STRIDE}, an overlap of 0 or "
             "more, and a tile of more than twice the overlap"
         )
-    net, described = open_network(run)
-    channels = described["network"]["channels"]
-    files = _files(paths, channels)
-    net.to(local_device({}))
+    net, described, files = student_and_files(Segmentation.name, run, paths)
+    channels = len(net.mean)
+    _check_files(files, channels)
     masks = []
     for file, name in files:
         image = open_image(file, channels)
@@ -71,15 +70,8 @@ def predict(
     return masks
 
 
-def _files(paths: Sequence[Path], channels: int) -> list[tuple[Path, Path]]:
-    """Image files, every one checked, and the name that each gets in the output folder."""
-    files = [
-        (file, file.relative_to(path if path.is_dir() else path.parent))
-        for path in paths
-        for file in (find_images(path) if path.is_dir() else [path])
-    ]
-    if not files:
-        raise UserError(f"{', '.join(map(str, paths))}: no images there")
+def _check_files(files: Files, channels: int) -> None:
+    """Decode every image, and see that each gets a mask of its own."""
     taken: dict[Path, Path] = {}
     read = partial(read_image, size=None, channels=channels)
     _, faults = read_all(FileImages([file for file, _ in files], read), keep=False, threads=True)
@@ -88,7 +80,6 @@ def _files(paths: Sequence[Path], channels: int) -> list[tuple[Path, Path]]:
         if other != file:
             faults.append(f"{other} and {file} would write the same mask; give them one at a time")
     raise_first("cannot segment; replace or leave out", faults)
-    return files
 
 
 @torch.inference_mode()
@@ -106,8 +97,7 @@ def segment(
     """
     if size is None:
         return _tiled(net, to_tensor(image), tile, overlap)
-    height, width = (size, size) if isinstance(size, int) else size
-    small = to_tensor(scaled(image, (height, width)))
+    small = to_tensor(scaled(image, sides(size)))
     logits = F.interpolate(_logits(net, small).cpu(), image.size[::-1], mode="bilinear")
     return _classes(logits)
 

@@ -1,14 +1,15 @@
 """Data sets: where their images and masks come from."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from seg_kd.legend import Colour, Legend, read_legend
-from seg_kd.pairs import Part, load_pairs
+from seg_kd.legend import Legend, read_legend
+from seg_kd.masks import VOID
+from seg_kd.pairs import load_pairs
 from stagewise_kd.data.image_files import existing_root, part_folders
+from stagewise_kd.data.samples import Part, Source
 from stagewise_kd.data.shapes import CLASSES, draw_all
 from stagewise_kd.system.errors import UserError
 
@@ -24,29 +25,14 @@ CAMVID = Legend(  # in SegNet's colours
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Source:
-    """A data set: train and test, val where it brings one; colours to show its classes in."""
-
-    classes: list[str]
-    palette: list[Colour]
-    train: Part
-    test: Part
-    val: Part | None = None
-
-
 def shapes(size: Sequence[int] | None, train: int = 400, test: int = 100, seed: int = 0) -> Source:
     """Generated textured shapes on cluttered backgrounds, with their exact masks, 11 classes."""
     if size is None or size[0] != size[1]:
         shown = list(size) if size else "null"
         raise UserError(f"data.size={shown}: shapes are square, give one number")
-    legend = Legend(("background", *CLASSES))
     counts = {"train": train, "test": test}
-    return Source(
-        list(legend.classes),
-        legend.palette,
-        *(_drawn(split, count, size[0], seed) for split, count in counts.items()),
-    )
+    parts = {split: _drawn(split, count, size[0], seed) for split, count in counts.items()}
+    return _source(Legend(("background", *CLASSES)), parts)
 
 
 def _drawn(split: str, count: int, size: int, seed: int) -> Part:
@@ -68,7 +54,7 @@ def camvid(root: str | None, size: Sequence[int] | None, in_memory: bool | None 
     """
     path = existing_root(root, "camvid", ["train"])
     folders = {split: (split, f"{split}annot") for split in SPLITS}
-    return _source(path, folders, CAMVID, size, 3, in_memory)
+    return _read(path, folders, CAMVID, size, 3, in_memory)
 
 
 def folder(
@@ -96,10 +82,10 @@ def folder(
     path = existing_root(root, "folder", ["train"])
     folders = {split: (f"{split}/images", f"{split}/masks") for split in part_folders(path, root)}
     legend = read_legend(Path(classes) if classes else path / "classes.yaml")
-    return _source(path, folders, legend, size, channels, in_memory)
+    return _read(path, folders, legend, size, channels, in_memory)
 
 
-def _source(
+def _read(
     root: Path,
     folders: dict[str, tuple[str, str]],
     legend: Legend,
@@ -113,5 +99,17 @@ def _source(
         raise UserError(f"{root}: no folder {', '.join(missing)} in it")
     wanted = (size[0], size[1]) if size is not None else None
     parts = load_pairs(root, folders, legend, wanted, channels, in_memory)
+    return _source(legend, parts)
+
+
+def _source(legend: Legend, parts: dict[str, Part]) -> Source:
+    """The parts by split; with val or test alone, that one is reported."""
     test = parts.pop("test", None) or parts.pop("val")
-    return Source(list(legend.classes), legend.palette, parts["train"], test, parts.get("val"))
+    return Source(
+        list(legend.classes),
+        parts["train"],
+        test,
+        parts.get("val"),
+        palette=legend.palette,
+        blank=torch.full_like(parts["train"].labels[0], VOID) if parts["train"].names else VOID,
+    )

@@ -50,6 +50,7 @@ class Segmentation:
     class_weights: Sequence[float] | None = None
     name: str = "segmentation"
     monitor: Monitor = Monitor("miou", "max")
+    columns: Sequence[str] = ("miou",)
 
     def __post_init__(self) -> None:
         known = ("cross_entropy", "dice", "focal")

@@ -3,15 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-from seg_kd.networks import describe, open_network, open_smp, open_weights
+from seg_kd.networks import open_smp, open_weights
+from stagewise_kd.methods.method import Method, about, takes
 from stagewise_kd.networks.blocks import BlockNet
+from stagewise_kd.runs.student import open_student
 from stagewise_kd.system.errors import UserError, raise_faults
 
 
-def load_teacher(
-    config: dict[str, Any], network: dict[str, Any], classes: list[str]
-) -> tuple[BlockNet, dict[str, Any]]:
-    """The teacher of `teacher.checkpoint`, and the description of its network.
+def load_teacher(config: dict[str, Any], network: dict[str, Any], classes: list[str]) -> BlockNet:
+    """The teacher of `teacher.checkpoint`.
 
     Args:
         config: the whole resolved config.
@@ -26,29 +26,26 @@ def load_teacher(
     known = None
     if (path / "config.json").is_file() and not (path / "network.json").is_file():
         net = open_smp(path, teacher["mean"], teacher["std"])
-        encoder, width = net.model.config["encoder_name"], 1.0  # type: ignore[union-attr, operator]
     elif path.is_dir():
-        net, described = open_network(path)
-        encoder, width = described["network"]["encoder"], described["network"]["width"]
+        net, described = open_student(path, "segmentation")
         known = described["classes"]
     else:
         given = {key: teacher[key] for key in ("mean", "std") if teacher[key]}
         net = open_weights(path, network | given)
-        encoder, width = teacher["name"], 1.0
-    found = describe(net, encoder, width)
-    _check(path, found, config, classes, known, network["channels"])
-    return net, found
+    _check(path, net, config, classes, known, network["channels"])
+    return net
 
 
 def _check(
     path: Path,
-    found: dict[str, Any],
+    net: BlockNet,
     config: dict[str, Any],
     classes: list[str],
     known: list[str] | None,
     channels: int,
 ) -> None:
     faults = []
+    found = net.origin.arguments if net.origin else {}
     wanted = config["teacher"]["name"]
     if found["encoder"] != wanted:
         faults.append(
@@ -73,19 +70,19 @@ def _check(
     raise_faults(f"{path}: cannot teach this run", faults)
 
 
-def check_decoder(config: dict[str, Any], method: str) -> None:
+def check_decoder(decoder: dict[str, Any], method: Method) -> None:
     """Check that method and decoder go together.
 
     Raises:
         UserError: they do not.
     """
-    decoder = config["decoder"]
-    if decoder["name"] == "teacher" and method == "no_teacher":
+    name = decoder["name"]
+    if name == "teacher" and not about(method).needs_teacher:
         raise UserError(
-            "decoder=teacher: method=no_teacher takes nothing from a teacher; "
+            "decoder=teacher: the method takes nothing from a teacher; "
             "use decoder=default or decoder=matched"
         )
-    if not decoder["train"] and (decoder["name"], method) != ("teacher", "stagewise"):
+    if not decoder["train"] and not (name == "teacher" and takes(method, "head")):
         raise UserError(
             "decoder.train=false keeps the teacher's decoder under a distilled encoder; "
             "set decoder=teacher method=stagewise"

@@ -5,17 +5,23 @@ scaled by nearest neighbour, and their padding is void, so that losses and metri
 """
 
 import os
+import random
+from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
 import cv2
 import numpy as np
+import torch
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask a server
 import albumentations as A
 from numpy.typing import NDArray
+from torch import Tensor
 
 from seg_kd.masks import VOID
 from stagewise_kd.data.image_files import Size
+from stagewise_kd.data.samples import Sample, Transform
 
 cv2.setNumThreads(0)  # its threads only wait for each other beside those of the loader and torch
 
@@ -53,6 +59,24 @@ class Tint(A.HueSaturationValue):
             np.ascontiguousarray(img[..., :3]), hue_shift, sat_shift, val_shift, **params
         )
         return np.concatenate([colours, img[..., 3:]], axis=2)
+
+
+def pairwise(transform: A.Compose) -> Transform:
+    """A transform of an image and its mask as one of samples."""
+
+    def one(image: Tensor, mask: Tensor, seed: int | None) -> Sample:
+        if seed is not None:
+            # One generator for all steps: set_random_seed would give each step the same numbers,
+            # so that every image that is flipped is changed in brightness too.
+            transform.set_random_state(np.random.default_rng(seed), random.Random(seed))
+        pixels = np.ascontiguousarray(image.permute(1, 2, 0))
+        found = transform(image=pixels, mask=mask.numpy())
+        return torch.from_numpy(found["image"]).permute(2, 0, 1), torch.from_numpy(found["mask"])
+
+    def apply(samples: Sequence[Sample], seeds: Sequence[int]) -> list[Sample]:
+        return [one(image, mask, seed) for (image, mask), seed in zip_longest(samples, seeds)]
+
+    return apply
 
 
 def padded(size: Size) -> Size:

@@ -33,7 +33,8 @@ def tiny_net(width: int = 4, classes: int = 3, seed: int = 0, stride: int = 2) -
     head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2 * width, classes))
     model = nn.ModuleDict({"a": conv(3, width, stride), "b": conv(width, 2 * width), "head": head})
     reads = {"a": "image", "b": "a", "head": "b"}
-    blocks = [Block(name, model[name], (read,)) for name, read in reads.items()]
+    roles = {"a": "encoder", "b": "encoder", "head": "head"}
+    blocks = [Block(name, model[name], (read,), roles[name]) for name, read in reads.items()]
     return BlockNet(model, blocks, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
 
@@ -51,8 +52,10 @@ class Pictures(torch.utils.data.Dataset):
         return len(self.labels)
 
     def __getitem__(self, key) -> tuple[Tensor, Tensor]:
-        index = key.sample if isinstance(key, tuple) else key
-        return self.images[index], self.labels[index]
+        return self.raw(key.sample if isinstance(key, tuple) else key)
+
+    def raw(self, number: int) -> tuple[Tensor, Tensor]:
+        return self.images[number], self.labels[number]
 
 
 @pytest.fixture

@@ -35,10 +35,8 @@ def make_setup(teacher_width: int = 4, **fitting: Any) -> Setup:
 
 
 def experiment(setup: Setup, epochs: int = 3, **options: Any) -> Experiment:
-    plan = stagewise(
-        setup.task, setup.student, setup.teacher, epochs=epochs, features=["a", "b"], **options
-    )
-    return Experiment(setup, plan, {"task": "classification"}, "tiny: true\n", {"network": "tiny"})
+    plan = stagewise(setup.task, setup.student, setup.teacher, epochs=epochs, **options)
+    return Experiment(setup, plan, {"task": "classification"}, "tiny: true\n", {})
 
 
 def run_tiny(out: Path, trainer: dict[str, Any] | None = None) -> dict[str, Any]:

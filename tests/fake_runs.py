@@ -33,6 +33,11 @@ def write_run(
         "dataset": "shapes",
         "data_fraction": 1.0,
         "method": method,
+        "needs_teacher": method != "no_teacher",
+        "one_stage": method != "stagewise",
+        "metric": "accuracy",
+        "mode": "max",
+        "columns": ["accuracy"],
         "student": "resnet10",
         "teacher": "resnet34",
         "decoder": None,
@@ -89,6 +94,8 @@ def segmentation(miou: float, **iou: float) -> dict[str, Any]:
     stage = _stage("labels") | {"best": {"epoch": 1, "monitor": "miou", "value": 0.5}}
     return {
         "task": "segmentation",
+        "metric": "miou",
+        "columns": ["miou"],
         "dataset": "camvid",
         "decoder": "default",
         "student_metrics": metrics,

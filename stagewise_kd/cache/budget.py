@@ -53,7 +53,7 @@ class Cost(NamedTuple):
     operations: int
 
 
-def survey(net: BlockNet, shape: tuple[int, int, int]) -> dict[str, Cost]:
+def survey(net: BlockNet, shape: tuple[int, ...]) -> dict[str, Cost]:
     """Shape of every block's feature and operations of every block, for one image.
 
     Args:
@@ -89,11 +89,11 @@ class Demand:
     @property
     def wanted(self) -> dict[Owner, set[str]]:
         """Features of each network that the trained blocks and the terms read."""
-        ours, theirs = self.stage.reads
-        found: dict[Owner, set[str]] = {
-            "student": self.nets["student"].frontier(ours, self.stage.trains)
-        }
+        student = self.nets["student"]
+        inputs = self.stage.inputs(student)
+        found: dict[Owner, set[str]] = {"student": self.stage.starts(student) - set(inputs)}
         if "teacher" in self.nets:
+            theirs = self.stage.targets | set(inputs.values())
             found["teacher"] = {self.nets["teacher"].resolve(name) for name in theirs}
         return found
 
@@ -143,8 +143,9 @@ class Demand:
     @property
     def learning(self) -> int:
         """Operations a sample of the trained blocks and those behind them, forward and backward."""
-        wanted = self.wanted["student"]
-        live = self.nets["student"].needed({IMAGE, *wanted}, self.stage.reads[0])
+        student = self.nets["student"]
+        run = student.needed({IMAGE, *self.wanted["student"]}, self.stage.features)
+        live = run if self.stage.fed == "student" else self.stage.trains
         costs = self.costs["student"]
         return (1 + BACKWARD) * sum(costs[name].operations for name in live)
 

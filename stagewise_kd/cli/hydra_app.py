@@ -4,7 +4,6 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 import hydra
@@ -14,19 +13,13 @@ from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from stagewise_kd.runs.composing import composing, config_folder, shared_configs
 from stagewise_kd.runs.config import PATHS
 from stagewise_kd.runs.launchers import check_launcher, launcher_settings
 from stagewise_kd.runs.study import plan_study, run_study
 from stagewise_kd.system.errors import StudyError, UserError
 
 MULTIRUN = ("-m", "--multirun")
-
-
-def config_folder(front_end: str) -> str:
-    """The Hydra config folder of a front end, in a checkout or in an installed package."""
-    here = Path(__file__).parents[1]
-    found = [p for p in (here / "configs", here.parent / "configs") if p.is_dir()]
-    return str(found[0] / front_end)
 
 
 def hydra_run(
@@ -47,19 +40,19 @@ def hydra_run(
     folder = config_folder(front_end)
 
     def launch(job: Callable[[DictConfig], None], *more: str) -> None:
-        sys.argv = [f"{front_end}-kd run", *flags, *settings, *more]
+        sys.argv = [f"{front_end}-kd run", *flags, shared_configs(), *settings, *more]
         hydra.main(version_base="1.3", config_path=folder, config_name="config")(job)()
 
     try:
         if flags:
-            study = plan_study(folder, settings)
+            study = plan_study(front_end, settings)
             own = launcher_settings(settings, study.folder)
             run_study(study, run, lambda job: launch(job, *own))
         else:
             _run_one(run, launch)
     except ConfigCompositionException as error:
         if "Could not override" in str(error):
-            raise UserError(_misspelled(str(error), folder)) from None
+            raise UserError(_misspelled(str(error), front_end)) from None
         raise
 
 
@@ -136,11 +129,11 @@ def _one_line(error: Exception) -> str:
     return " ".join(line for line in lines if not line.startswith(("full_key", "object_type")))
 
 
-def _misspelled(message: str, folder: str) -> str:
+def _misspelled(message: str, front_end: str) -> str:
     """Hydra's message of an unknown setting, with the closest one that there is."""
     wrong = message.split("'")[1]
-    with hydra.initialize_config_dir(folder, version_base="1.3"):
-        known = _paths(OmegaConf.to_container(hydra.compose("config"), resolve=False))
+    with composing(front_end) as compose:
+        known = _paths(OmegaConf.to_container(compose(), resolve=False))
     close = get_close_matches(wrong, known, n=1)
     hint = f"did you mean {close[0]}?" if close else "see --cfg job for the names there are"
     return f"no setting is called {wrong!r}; {hint}"

@@ -12,7 +12,7 @@ from stagewise_kd.comparison.drawing import save
 from stagewise_kd.comparison.figures import draw
 from stagewise_kd.comparison.page import Exhibit, page
 from stagewise_kd.comparison.paper import beside
-from stagewise_kd.comparison.runs import Group, Run, main_metric, read_runs, told_apart
+from stagewise_kd.comparison.runs import Group, Run, read_runs, told_apart
 from stagewise_kd.comparison.table import markdown, shown, summary
 from stagewise_kd.system.files import write_text, writing_into
 
@@ -61,7 +61,7 @@ def compare(runs: Sequence[Path], out: Path, gallery: Sequence[Exhibit] = ()) ->
     found = read_runs(runs)
     groups = told_apart(found)
     table = summary(groups)
-    text = shown(table, main_metric(found[0].result))
+    text = shown(table, found[0].result["columns"])
     differences, published = paired.differences(groups), beside(groups)
     drawn = _figures(groups, table)
     title = f"{len(found)} run{'s' * (len(found) > 1)} on {', '.join(_datasets(groups))}"

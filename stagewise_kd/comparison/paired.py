@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stagewise_kd.comparison.runs import Group, main_metric
+from stagewise_kd.comparison.runs import Group, direction, main_metric
 from stagewise_kd.comparison.settings import AS_DESCRIBED, Settings, agree
 
 RESAMPLES = 10_000
@@ -53,8 +53,9 @@ def clear_winners(groups: Sequence[Group]) -> set[str]:
     """
     found = set()
     for peers in _peers(groups):
-        best = max(peers, key=lambda group: np.mean([*_scores(group).values()]))
-        bounds = [interval(paired(best, group)) for group in peers if group is not best]
+        sign = direction(peers[0].runs[0].result)
+        best = max(peers, key=lambda group: sign * np.mean([*_scores(group).values()]))
+        bounds = [interval(sign * paired(best, group)) for group in peers if group is not best]
         if bounds and all(pair is not None and pair[0] > 0 for pair in bounds):
             found.add(best.name)
     return found

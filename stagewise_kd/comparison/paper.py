@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from stagewise_kd.comparison.runs import Group, Run, main_metric
+from stagewise_kd.comparison.runs import Group, Run
 from stagewise_kd.comparison.settings import AS_DESCRIBED, Settings, agree
 
 TEACHER = "resnet34"
@@ -120,7 +120,7 @@ def _scores(runs: Sequence[Run], of: Callable[[Run], dict[str, float]]) -> Itera
 
 def _student_scores(run: Run) -> dict[str, float]:
     scores, teacher = run.result["student_metrics"], run.result["teacher_metrics"]
-    if main_metric(run.result) == "miou":
+    if run.result["task"] == "segmentation":
         return _mean_ious(scores) | _val_score(run)
     found = {"accuracy": scores["accuracy"]}
     if run.result["method"] == "stagewise":
@@ -130,7 +130,7 @@ def _student_scores(run: Run) -> dict[str, float]:
 
 def _teacher_scores(run: Run) -> dict[str, float]:
     scores = run.result["teacher_metrics"]
-    if main_metric(run.result) == "miou":
+    if run.result["task"] == "segmentation":
         return _mean_ious(scores)
     return {"accuracy": scores["accuracy"]}
 

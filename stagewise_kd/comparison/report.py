@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.measure import Measurement
 from rich.table import Table
 
-from stagewise_kd.comparison.runs import Run, main_metric, told_apart
+from stagewise_kd.comparison.runs import Run, told_apart
 from stagewise_kd.comparison.table import LEFT, shown, summary
 from stagewise_kd.system.console import console
 
@@ -26,7 +26,7 @@ def print_result(result: dict[str, Any], out: Path) -> None:
 def results_text(results: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """One row for results that differ in the seed alone, and the teacher first."""
     groups = told_apart(Run(Path(), {}, result) for result in results)
-    return shown(summary(groups), main_metric(results[0]))
+    return shown(summary(groups), results[0]["columns"])
 
 
 def results_table(results: Sequence[dict[str, Any]]) -> Table:

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from stagewise_kd.comparison.settings import Settings, chosen, differences
 from stagewise_kd.system.errors import UserError
-from stagewise_kd.system.run_folder import read_json
+from stagewise_kd.system.files import read_json
 
 FACTS = ("task", "dataset", "data_fraction", "method", "student", "decoder", "protocol")
 
@@ -35,7 +35,12 @@ class Run:
     @property
     def has_teacher(self) -> bool:
         """Whether the student learned from a teacher."""
-        return self.result["method"] != "no_teacher"
+        return bool(self.result["needs_teacher"])
+
+    @property
+    def chosen(self) -> Settings:
+        """All settings that the student depends on, flat."""
+        return chosen(self.config, self.has_teacher, self.result["one_stage"])
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ class Group:
     @property
     def chosen(self) -> Settings:
         """All settings that the students depend on, flat."""
-        return chosen(self.runs[0].config, self.runs[0].has_teacher)
+        return self.runs[0].chosen
 
     def __getitem__(self, fact: str) -> Any:
         """A key of result.json that all runs share, such as "method"."""
@@ -63,8 +68,13 @@ class Group:
 
 
 def main_metric(result: dict[str, Any]) -> str:
-    """The metric that a task is judged by: accuracy or miou."""
-    return "accuracy" if "accuracy" in result["student_metrics"] else "miou"
+    """The metric that the task of a result is judged by, such as accuracy."""
+    return str(result["metric"])
+
+
+def direction(result: dict[str, Any]) -> int:
+    """1 where more of the main metric is better, -1 where less is."""
+    return 1 if result["mode"] == "max" else -1
 
 
 def read_result(path: Path) -> dict[str, Any]:
@@ -126,7 +136,7 @@ def told_apart(runs: Iterable[Run]) -> list[Group]:
         members.setdefault(_identity(run), []).append(run)
     found = sorted(members.values(), key=lambda group: _order(group[0]))
     first = [group[0] for group in found]
-    settings = differences([chosen(run.config, run.has_teacher) for run in first])
+    settings = differences([run.chosen for run in first])
     varied = {fact for fact in FACTS if len({json.dumps(run.result[fact]) for run in first}) > 1}
     names = [_name(run, told, varied) for run, told in zip(first, settings, strict=True)]
     for run, told, name in zip(first, settings, names, strict=True):
@@ -141,7 +151,7 @@ def told_apart(runs: Iterable[Run]) -> list[Group]:
 def _identity(run: Run) -> str:
     facts = [run.result[fact] for fact in FACTS]
     teacher = [run.result["teacher"], run.teacher_hash] if run.has_teacher else []
-    return json.dumps([facts, teacher, chosen(run.config, run.has_teacher)], sort_keys=True)
+    return json.dumps([facts, teacher, run.chosen], sort_keys=True)
 
 
 def _order(run: Run) -> tuple[str, ...]:

@@ -4,8 +4,6 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from stagewise_kd.system.names import ONE_STAGE
-
 # the same student with any; a method that has a schedule says so itself
 ANYHOW = {"seed", "out", "workers", "graft", "compile", "tracker", "wandb", "schedule"}
 PLACES = {"root", "checkpoint", "store", "accelerator", "dir", "in_memory"}
@@ -23,19 +21,20 @@ FACTS = {"data.name", "data.fraction", "method", "student.name", "decoder.name",
 Settings = dict[str, Any]
 
 
-def chosen(config: dict[str, Any], has_teacher: bool = True) -> Settings:
+def chosen(config: dict[str, Any], has_teacher: bool = True, one_stage: bool = False) -> Settings:
     """The settings that a student depends on, flat, without seed and places.
 
     Args:
         config: the resolved config of a run.
         has_teacher: without one, the settings of the teacher do not matter.
+        one_stage: of other methods, the budget does not matter.
 
     Returns:
         Such as {"epochs": 5, "method": "stagewise", "method.head": "labels", "optimizer": "Adam"}.
     """
     left_out = ANYHOW if has_teacher else ANYHOW | {"teacher"}
     settings = _flat(config)
-    if settings.get("method") not in ONE_STAGE:
+    if not one_stage:
         left_out = left_out | {"budget"}
     trained = (config.get("teacher") or {}).get("checkpoint")
     return {

@@ -101,12 +101,12 @@ def _cost(run: Run, network: str) -> dict[str, Any]:
     return {name: cost[network][name] for name in COSTS} | {"device": cost["device"]}
 
 
-def shown(table: pd.DataFrame, metric: str) -> pd.DataFrame:
+def shown(table: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
     """The table as text: rounded, with units, without columns that say nothing.
 
     Args:
         table: from `summary`.
-        metric: the main one.
+        metrics: those to show, the main one first.
     """
     students = table[table["method"] != "teacher"]
     columns = {
@@ -117,8 +117,7 @@ def shown(table: pd.DataFrame, metric: str) -> pd.DataFrame:
         "network": table["network"],
         "decoder": table["decoder"].fillna("") if table["decoder"].notna().any() else None,
         "method": table.apply(_label, axis=1),
-        f"test {metric}": _text(table[metric], "{:.4f}")
-        + _text(table[f"{metric}_std"], " ± {:.4f}"),
+        **{f"test {metric}": _score(table, metric) for metric in metrics},
         "seeds": _text(table["seeds"], "{:d}"),
         "of teacher": _text(table["share_of_teacher"], "{:.1%}"),
         "params": _text(table["params"], "{:.2f} M", 1e-6),
@@ -132,6 +131,13 @@ def shown(table: pd.DataFrame, metric: str) -> pd.DataFrame:
         "device": table["device"] if table["device"].nunique() > 1 else None,
     }
     return pd.DataFrame({name: column for name, column in columns.items() if column is not None})
+
+
+def _score(table: pd.DataFrame, metric: str) -> "pd.Series[Any]":
+    """A figure, with its deviation over seeds where there is one."""
+    text = _text(table[metric], "{:.4f}")
+    spread = f"{metric}_std"
+    return text + _text(table[spread], " ± {:.4f}") if spread in table else text
 
 
 def _text(column: "pd.Series[Any]", form: str, scale: float = 1) -> "pd.Series[Any]":

@@ -22,7 +22,7 @@ from stagewise_kd.comparison.drawing import (
     teachers,
     with_legend,
 )
-from stagewise_kd.comparison.runs import Group, main_metric
+from stagewise_kd.comparison.runs import Group, direction, main_metric
 
 Fraction = Literal["data_fraction", "label_fraction"]
 AXES = {"data_fraction": "part of the train split", "label_fraction": "part that brings its labels"}
@@ -143,7 +143,9 @@ def _points(
 ) -> None:
     metric = main_metric(groups[0].runs[0].result)
     points = [(row[column] / scale, float(row[metric])) for _, row in table.iterrows()]
-    axes.plot(*zip(*_front(points, table["protocol"]), strict=True), **FRONT)
+    sign = direction(groups[0].runs[0].result)
+    front = _front([(cost, sign * score) for cost, score in points], table["protocol"])
+    axes.plot(*zip(*((cost, sign * score) for cost, score in front), strict=True), **FRONT)
     for (cost, score), (_, row) in zip(points, table.iterrows(), strict=True):
         if row["method"] == "teacher":
             axes.plot(cost, score, **STAR)

@@ -1,3 +1,12 @@
 """Image files, splits, generated shapes, and the loaders that draw views of them."""
 
-__all__ = ["batches", "image_files", "loaders", "shapes", "splits"]
+__all__ = [
+    "batches",
+    "division",
+    "identity",
+    "image_files",
+    "loaders",
+    "samples",
+    "shapes",
+    "splits",
+]

@@ -8,8 +8,9 @@ from stagewise_kd.networks.blocks import IMAGE
 
 
 def unit_images(images: Tensor) -> Tensor:
-    """Images uint8 (B, C, H, W) as float in [0, 1], channels last."""
-    return images.to(dtype=torch.float32, memory_format=torch.channels_last).div_(255)
+    """Images (B, C, H, W) as float, channels last: uint8 in [0, 1], float as they are."""
+    found = images.to(dtype=torch.float32, memory_format=torch.channels_last)
+    return found if images.is_floating_point() else found.div_(255)
 
 
 def ready(batch: Batch, mixed: bool) -> Batch:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import psutil
 from PIL import Image
@@ -18,11 +18,16 @@ SHOWN = 20  # faults of a data set that are listed
 
 
 class Images(Protocol):
-    """Uint8 images (C, H, W), or masks (H, W), by number; in memory or not."""
+    """Uint8 images (C, H, W), masks (H, W) or other labels by number; in memory or not."""
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int, /) -> Tensor: ...
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+def sides(size: int | Sequence[int]) -> Size:
+    """Height and width of one side in pixels, or of both."""
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
 def check_depth(file: Image.Image) -> None:
@@ -50,7 +55,7 @@ class FileImages:
 
 
 class Subset:
-    """Some images, by their places."""
+    """Some images or labels, by their places."""
 
     def __init__(self, images: Images, places: Sequence[int]) -> None:
         self._images = images
@@ -59,7 +64,7 @@ class Subset:
     def __len__(self) -> int:
         return len(self._places)
 
-    def __getitem__(self, index: int) -> Tensor:
+    def __getitem__(self, index: int) -> Any:
         return self._images[self._places[index]]
 
 
@@ -76,6 +81,21 @@ def find_images(folder: Path) -> list[Path]:
         for p in folder.rglob("*")
         if p.suffix.lower() in IMG_EXTENSIONS and not p.name.startswith(".")
     )
+
+
+def unlabelled_files(root: str) -> tuple[list[str], list[Path]]:
+    """Names and files of the images in `data.unlabelled`.
+
+    Raises:
+        UserError: there are none.
+    """
+    folder = Path(root)
+    if not folder.is_dir():
+        raise UserError(f"data.unlabelled={root}: no such folder")
+    paths = find_images(folder)
+    if not paths:
+        raise UserError(f"data.unlabelled={root}: holds no images")
+    return [f"unlabelled/{path.relative_to(folder).as_posix()}" for path in paths], paths
 
 
 def read_all(images: FileImages, keep: bool, threads: bool) -> tuple[Images, list[str]]:

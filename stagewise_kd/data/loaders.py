@@ -34,22 +34,24 @@ class Data:
     """The splits of one run; train and images are indexed by `View`, the others by number.
 
     Args:
-        train: the labelled samples, (image uint8 (C, H, W), label).
+        train: the labelled samples, (image (C, H, W), label).
         val: epochs are chosen on it.
         test: scored once, at the end.
         shape: channels, height and width of an image.
         split_hash: of `splits`.
         splits: file names of each split.
         images: samples for the stages that see no label, whatever their labels are; None: train.
+        labelled: whether the labels of train, val and test mean anything.
     """
 
     train: Dataset[Any]
     val: Dataset[Any]
     test: Dataset[Any]
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     split_hash: str
     splits: dict[str, list[str]]
     images: Dataset[Any] | None = None
+    labelled: bool = True
 
     def for_stage(self, sees_labels: bool) -> tuple[str, Dataset[Any]]:
         """Name and samples of the split that a stage trains on."""
@@ -62,7 +64,7 @@ class Batch(NamedTuple):
     """What a step starts from.
 
     Args:
-        image: uint8 (B, C, H, W); None where nothing reads it.
+        image: uint8, or float as networks take it, (B, C, H, W); None where nothing reads it.
         student: features of the student that are known already, by name.
         teacher: likewise of the teacher.
         labels: (B, …); zeros where nothing reads them.
@@ -135,7 +137,8 @@ class Feed(Dataset[Any]):
     def _load(self, keys: Sequence[Key]) -> tuple[Tensor, Tensor]:
         samples: Any = self.samples
         several = getattr(samples, "__getitems__", None)
-        image, labels = default_collate(several(keys) if several else [samples[k] for k in keys])
+        collate = getattr(samples, "collate", default_collate)
+        image, labels = collate(several(keys) if several else [samples[key] for key in keys])
         return image, labels
 
 

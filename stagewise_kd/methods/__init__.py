@@ -1,3 +1,13 @@
 """Plans: what a run trains, stage by stage; one module a distillation method."""
 
-__all__ = ["checks", "hinton", "losses", "no_teacher", "plan", "simultaneous", "stagewise", "task"]
+__all__ = [
+    "checks",
+    "hinton",
+    "losses",
+    "method",
+    "no_teacher",
+    "plan",
+    "simultaneous",
+    "stagewise",
+    "task",
+]

@@ -7,9 +7,11 @@ from stagewise_kd.methods.plan import Plan, Stage, Term
 from stagewise_kd.networks.blocks import IMAGE, LOGITS, BlockNet
 from stagewise_kd.system.errors import raise_faults
 
+Shapes = dict[str, tuple[int, ...]]
+
 
 def check_plan(
-    plan: Plan, student: BlockNet, teacher: BlockNet | None, shape: tuple[int, int, int]
+    plan: Plan, student: BlockNet, teacher: BlockNet | None, shape: tuple[int, ...]
 ) -> dict[str, nn.ModuleDict]:
     """Check a plan by one dry run on a tiny batch, and make the adapters it needs.
 
@@ -17,10 +19,11 @@ def check_plan(
         plan: the stages.
         student: the network to train.
         teacher: the trained network; None where no term needs one.
-        shape: channels, height and width of an input image.
+        shape: of an input image: channels, height and width.
 
     Returns:
-        The adapters of each stage by the name of their term.
+        The adapters of each stage: behind the student's feature by the name of the term, in front
+        of a block that the teacher feeds by `into` of what it reads.
 
     Raises:
         UserError: lists every fault of the plan.
@@ -34,22 +37,25 @@ def check_plan(
             if stage.name in adapters:
                 faults.append(f"stage {stage.name!r} stands twice in the plan")
             faults += _stage_faults(stage, student)
-            made = (_adapter(stage.name, term, shapes, targets, faults) for term in stage.terms)
-            pairs = zip(stage.terms, made, strict=True)
-            adapters[stage.name] = nn.ModuleDict({t.name: m for t, m in pairs if m is not None})
+            made = {t.name: _behind(stage.name, t, shapes, targets, faults) for t in stage.terms}
+            made |= _in_front(stage, student, shapes, targets, faults)
+            adapters[stage.name] = nn.ModuleDict({k: m for k, m in made.items() if m is not None})
     raise_faults("the plan cannot run", faults)
     return adapters
 
 
-def _shapes(
-    net: BlockNet, shape: tuple[int, int, int], who: str, faults: list[str]
-) -> dict[str, tuple[int, ...]]:
+def into(feature: str) -> str:
+    """Name of the adapter from the teacher's feature to the student's that it stands for."""
+    return f"into {feature}"
+
+
+def _shapes(net: BlockNet, shape: tuple[int, ...], who: str, faults: list[str]) -> Shapes:
     """Shape of every feature for two images, by one forward pass in eval mode."""
     image = torch.zeros(2, *shape, device=net.mean.device)
     try:
         with torch.inference_mode():
             found = net.eval().features({IMAGE: image}, {*net.names, LOGITS})
-    except RuntimeError as error:
+    except Exception as error:  # of the user's own network any
         faults.append(f"the {who} cannot take images of {shape} (channels, height, width): {error}")
         return {}
     return {name: tuple(feature.shape) for name, feature in found.items()}
@@ -74,14 +80,10 @@ def _stage_faults(stage: Stage, student: BlockNet) -> list[str]:
     return faults
 
 
-def _adapter(
-    stage: str,
-    term: Term,
-    shapes: dict[str, tuple[int, ...]],
-    targets: dict[str, tuple[int, ...]],
-    faults: list[str],
+def _behind(
+    stage: str, term: Term, shapes: Shapes, targets: Shapes, faults: list[str]
 ) -> nn.Module | None:
-    """A 1×1 convolution from the student's width to the teacher's, where they differ."""
+    """The adapter of a term from the student's width to the teacher's, where they differ."""
     where = f"stage {stage!r}"
     if term.student not in shapes:
         faults.append(f"{where}: the student has no feature {term.student!r}")
@@ -93,13 +95,57 @@ def _adapter(
         faults.append(f"{where}: the teacher {missing}, term {term.name!r} needs it")
         return None
     ours, theirs = shapes[term.student], targets[term.teacher]
+    found = f"{where}: the student gives {ours}, the teacher {theirs}"
     if ours == theirs:
         return None
-    found = f"{where}: the student gives {ours}, the teacher {theirs}"
-    if len(ours) != 4 or len(theirs) != 4 or ours[2:] != theirs[2:]:
+    if not _alike(ours, theirs):
         faults.append(f"{found}; only widths may differ: pick a student of the same strides")
         return None
     if term.adapter == "none":
         faults.append(f"{found}; set adapter=conv1x1, or pick a student of the teacher's widths")
-        return None
-    return nn.Conv2d(ours[1], theirs[1], kernel_size=1)
+    return _adapter(ours, theirs) if term.adapter == "conv1x1" else None
+
+
+def _in_front(
+    stage: Stage, student: BlockNet, shapes: Shapes, targets: Shapes, faults: list[str]
+) -> dict[str, nn.Module | None]:
+    """The adapters from the teacher's width to the student's, where the teacher feeds a block."""
+    if stage.fed == "student":
+        return {}
+    stands = dict(stage.match)
+    made: dict[str, nn.Module | None] = {}
+    for ours in sorted(stage.starts(student) - {IMAGE}):
+        theirs = stands.get(ours)
+        if theirs not in targets:
+            faults.append(
+                f"stage {stage.name!r}: is fed by the teacher, and no feature of its stands for "
+                f"{ours!r}; match that too, or set method.fed=student"
+            )
+        elif shapes[ours] != targets[theirs]:
+            if not _alike(shapes[ours], targets[theirs]):
+                faults.append(
+                    f"stage {stage.name!r}: reads {ours!r}, {shapes[ours]}, which the teacher's "
+                    f"{theirs!r}, {targets[theirs]}, cannot stand for; set method.fed=student"
+                )
+            else:
+                made[into(ours)] = _adapter(targets[theirs], shapes[ours])
+    return made
+
+
+def _alike(ours: tuple[int, ...], theirs: tuple[int, ...]) -> bool:
+    """Whether two shapes, of maps (B, C, H, W) or of tokens (B, N, C), differ in width alone."""
+    width = _width(ours)
+    return len(ours) == len(theirs) and all(
+        n == m for place, (n, m) in enumerate(zip(ours, theirs, strict=True)) if place != width
+    )
+
+
+def _width(shape: tuple[int, ...]) -> int:
+    """The place of the width in a shape: channels of a map, the last dimension of tokens."""
+    return 1 if len(shape) == 4 else len(shape) - 1
+
+
+def _adapter(given: tuple[int, ...], wanted: tuple[int, ...]) -> nn.Module:
+    """A map from one width to another at every place."""
+    inputs, outputs = given[_width(given)], wanted[_width(wanted)]
+    return nn.Conv2d(inputs, outputs, 1) if len(given) == 4 else nn.Linear(inputs, outputs)

@@ -3,11 +3,13 @@
 from functools import partial
 
 from stagewise_kd.methods.losses import soft_cross_entropy
+from stagewise_kd.methods.method import describes
 from stagewise_kd.methods.plan import Plan, Stage, Term
 from stagewise_kd.methods.task import Task
 from stagewise_kd.networks.blocks import LOGITS, BlockNet
 
 
+@describes(one_stage=True)
 def hinton(
     task: Task,
     student: BlockNet,

@@ -6,10 +6,12 @@ from typing import Literal
 
 from torch import Tensor
 
-from stagewise_kd.networks.blocks import LOGITS
+from stagewise_kd.networks.blocks import IMAGE, LOGITS, BlockNet
+from stagewise_kd.networks.matching import Match
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-Adapter = Literal["conv1x1", "none"]
+Adapter = Literal["conv1x1", "none", "free"]
+Fed = Literal["student", "teacher"]
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,9 @@ class Term:
     """One part of a loss: `weight * loss(student feature, target)`.
 
     The target is the teacher's feature `teacher`, or the labels where that is None. Where the two
-    features differ in width, `adapter="conv1x1"` puts a 1×1 convolution behind the student's; it
-    learns with the stage and is no part of the student. `adapter="none"` makes that an error.
+    features differ in width, `adapter="conv1x1"` puts a 1×1 convolution behind the student's (of
+    tokens a linear layer); it learns with the stage and is no part of the student. "none" makes
+    that an error, and "free" is for a loss that compares features of any width.
     """
 
     name: str
@@ -50,8 +53,18 @@ class Term:
 class Stage:
     """The student's blocks `trains` learn `terms` for some epochs; all others are frozen.
 
-    With `cut`, the gradient of a term ends at the inputs of its own block, so that every block
-    learns by itself although all run in one pass.
+    Args:
+        name: of the stage, and of its folder.
+        trains: blocks of the student.
+        terms: added up.
+        epochs: of the stage.
+        monitor: chooses its best epoch.
+        cut: the gradient of a term ends where another term's feature is read, so that every block
+            learns by itself although all run in one pass.
+        fed: "student": a block reads the student's features before it. "teacher": the teacher's
+            that stand for them, so that no block depends on another (block-local distillation).
+        match: of a stage fed by the teacher: pairs of a feature of the student and the one of the
+            teacher that stands for it.
     """
 
     name: str
@@ -60,12 +73,36 @@ class Stage:
     epochs: int
     monitor: Monitor
     cut: bool = False
+    fed: Fed = "student"
+    match: tuple[Match, ...] = ()
 
     @property
-    def reads(self) -> tuple[set[str], set[str]]:
-        """The features of the student and of the teacher that the terms are made of."""
-        ours = {term.student for term in self.terms}
-        return ours, {term.teacher for term in self.terms if term.teacher is not None}
+    def features(self) -> set[str]:
+        """The features of the student that the terms are made of."""
+        return {term.student for term in self.terms}
+
+    @property
+    def targets(self) -> set[str]:
+        """The features of the teacher that the terms are made of."""
+        return {term.teacher for term in self.terms if term.teacher is not None}
+
+    def starts(self, student: BlockNet) -> set[str]:
+        """The features of the student that must be known before a step, of all that is frozen."""
+        if self.fed == "student":
+            return student.frontier(self.features, self.trains)
+        return {read for name in self.features for read in self._reads(student, name)}
+
+    def _reads(self, student: BlockNet, feature: str) -> set[str]:
+        """What the blocks of one term read when the teacher feeds them."""
+        given = {IMAGE, *dict(self.match)} - {feature}
+        run = student.needed(given, {feature})
+        return {read for name in run for read in student.blocks[name].reads} - set(run)
+
+    def inputs(self, student: BlockNet) -> dict[str, str]:
+        """The features of the teacher that are read in place of the student's, by the latter."""
+        if self.fed == "student":
+            return {}
+        return {ours: theirs for ours, theirs in self.match if ours in self.starts(student)}
 
     @property
     def sees_labels(self) -> bool:

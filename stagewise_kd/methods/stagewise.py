@@ -1,30 +1,35 @@
-"""Distillation methods: each is a function that makes a plan."""
+"""Stagewise distillation: feature after feature by MSE, then the rest on labels."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 from stagewise_kd.methods.hinton import softened
 from stagewise_kd.methods.losses import mse, relative_mse
-from stagewise_kd.methods.plan import LOSS, Adapter, Plan, Stage, Term
+from stagewise_kd.methods.method import describes
+from stagewise_kd.methods.plan import LOSS, Adapter, Fed, Plan, Stage, Term
 from stagewise_kd.methods.task import Task
-from stagewise_kd.networks.blocks import LOGITS, BlockNet, copy_block
+from stagewise_kd.networks.blocks import IMAGE, LOGITS, BlockNet, Role, copy_block
+from stagewise_kd.networks.matching import Match, matched
 from stagewise_kd.system.errors import UserError
 
 Schedule = Literal["sequential", "concurrent"]
 
 
+@describes()
 def stagewise(
     task: Task,
     student: BlockNet,
     teacher: BlockNet,
     *,
     epochs: int,
-    features: list[str],
+    match: Sequence[Match] | None = None,
     n_features: int | None = None,
+    distill_decoder: bool = False,
     head: Literal["labels", "teacher"] = "labels",
     finetune_epochs: int = 0,
     adapter: Adapter = "conv1x1",
     schedule: Schedule = "sequential",
-    last: str = "head",
+    fed: Fed = "student",
 ) -> Plan:
     """Match one feature after the other by MSE, then train the rest on labels.
 
@@ -35,28 +40,34 @@ def stagewise(
         student: the network to train.
         teacher: the trained network.
         epochs: epochs of each stage.
-        features: names of the blocks that are matched, in order.
+        match: pairs of features; None: the encoders' in order. A stage trains all blocks between
+            the pair before and its own.
         n_features: match only the first so many; the other blocks train with the head.
+        distill_decoder: match the decoder's features too; only the head learns from labels then.
         head: "teacher" copies what is not matched from the teacher and sees no label.
         finetune_epochs: epochs of a last stage that trains everything on labels and softened
             logits; 0 for none.
         adapter: what to do where widths differ.
         schedule: "concurrent" matches all features at the same time, in one stage of as many
-            epochs as the sequential stages have together; every block learns by itself, fed by
-            the blocks before it, which learn too.
-        last: name of the stage that trains what is not matched.
+            epochs as the sequential stages have together; every block learns by itself.
+        fed: what a block reads: the features that the student's blocks before it give, or the
+            teacher's in their place, which no other block changes.
 
     Raises:
         UserError: the options do not fit the networks.
     """
-    matched = _first(features, n_features)
-    rest = tuple(name for name in student.names if name not in matched)
-    plan = _matching(matched, epochs, adapter, schedule)
+    roles: tuple[Role, ...] = ("encoder", "decoder") if distill_decoder else ("encoder",)
+    pairs = _first(matched(student, teacher, match, roles), n_features)
+    plan = _matching(student, pairs, epochs, adapter, schedule, fed)
+    learned = {name for stage in plan for name in stage.trains}
+    rest = tuple(name for name in student.names if name not in learned)
     if head == "teacher":
-        _copy_rest(teacher, student, rest)
+        _copy_rest(teacher, student, rest, {theirs for _, theirs in pairs})
     elif head == "labels":
+        decodes = "decoder" in {student.blocks[name].role for name in rest}
         label = Term("labels", task.label_loss, LOGITS)
-        plan.append(Stage(last, rest, (label,), epochs, task.monitor))
+        name = "decoder" if decodes else "head"
+        plan.append(Stage(name, rest, (label,), epochs, task.monitor))
     else:
         raise UserError(f"method.head={head}: give labels or teacher")
     if finetune_epochs:
@@ -65,35 +76,67 @@ def stagewise(
 
 
 def _matching(
-    features: list[str], epochs: int, adapter: Adapter, schedule: Schedule
+    student: BlockNet,
+    pairs: tuple[Match, ...],
+    epochs: int,
+    adapter: Adapter,
+    schedule: Schedule,
+    fed: Fed,
 ) -> list[Stage]:
+    if fed not in ("student", "teacher"):
+        raise UserError(f"method.fed={fed}: give student or teacher")
+    match = pairs if fed == "teacher" else ()
+    trains = _shares(student, [ours for ours, _ in pairs])
     if schedule == "sequential":
+        terms = [Term(ours, mse, ours, theirs, adapter=adapter) for ours, theirs in pairs]
         return [
-            Stage(name, (name,), (Term(name, mse, name, name, adapter=adapter),), epochs, LOSS)
-            for name in features
+            Stage(term.name, trains[term.name], (term,), epochs, LOSS, fed=fed, match=match)
+            for term in terms
         ]
     if schedule != "concurrent":
         raise UserError(f"schedule={schedule}: give sequential or concurrent")
-    terms = tuple(Term(name, relative_mse, name, name, adapter=adapter) for name in features)
-    total = epochs * len(features)
-    return [Stage("features", tuple(features), terms, total, LOSS, cut=True)]
+    terms = [Term(ours, relative_mse, ours, theirs, adapter=adapter) for ours, theirs in pairs]
+    every = tuple(name for share in trains.values() for name in share)
+    total = epochs * len(pairs)
+    return [Stage("features", every, tuple(terms), total, LOSS, cut=True, fed=fed, match=match)]
 
 
-def _first(features: list[str], count: int | None) -> list[str]:
+def _shares(student: BlockNet, features: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The blocks that each feature is learned by: its own and those since the feature before."""
+    found: dict[str, tuple[str, ...]] = {}
+    learned: set[str] = set()
+    for feature in features:
+        run = student.needed({IMAGE, *features} - {feature}, {feature})
+        found[feature] = tuple(name for name in run if name not in learned)
+        learned |= set(run)
+    return found
+
+
+def _first(pairs: tuple[Match, ...], count: int | None) -> tuple[Match, ...]:
     if count is None:
-        return features
-    if not 1 <= count <= len(features):
-        raise UserError(f"method.n_features={count}: give 1 to {len(features)}")
-    return features[:count]
+        return pairs
+    if not 1 <= count <= len(pairs):
+        raise UserError(f"method.n_features={count}: give 1 to {len(pairs)}")
+    return pairs[:count]
 
 
-def _copy_rest(teacher: BlockNet, student: BlockNet, rest: tuple[str, ...]) -> None:
-    for name in rest:
+def _copy_rest(
+    teacher: BlockNet, student: BlockNet, rest: tuple[str, ...], taught: set[str]
+) -> None:
+    """Copy what no stage trains from the blocks of these names, else from those left in order."""
+    others = tuple(name for name in teacher.names if name not in taught)
+    source = rest if set(rest) <= set(teacher.names) else others
+    if len(source) != len(rest):
+        raise UserError(
+            f"method.head=teacher: the student keeps {', '.join(rest)}, the teacher has "
+            f"{', '.join(source)}; use method.head=labels"
+        )
+    for theirs, ours in zip(source, rest, strict=True):
         try:
-            copy_block(teacher, student, name)
-        except (KeyError, RuntimeError) as error:
+            copy_block(teacher, student, theirs, ours)
+        except RuntimeError as error:
             raise UserError(
-                f"method.head=teacher: the teacher's {name!r} does not fit the student "
+                f"method.head=teacher: the teacher's {theirs!r} does not fit the student "
                 f"({str(error).splitlines()[-1].strip()}); use method.head=labels, or a student "
                 "of the teacher's shape, such as student.head=linear for a linear head"
             ) from None

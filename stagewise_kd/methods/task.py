@@ -1,5 +1,6 @@
 """What the engine needs to know of a task."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from torch import Tensor
@@ -11,8 +12,20 @@ from stagewise_kd.methods.plan import Monitor
 class Task(Protocol):
     """A kind of labels: how to learn them and how to score a prediction."""
 
-    name: str
-    monitor: Monitor
+    @property
+    def name(self) -> str:
+        """What result.json calls it."""
+        ...
+
+    @property
+    def monitor(self) -> Monitor:
+        """The main figure, and its direction."""
+        ...
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """The figures that a table shows, the main one first."""
+        ...
 
     def label_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Scalar loss of logits (B, K, …) against labels (B, …)."""

@@ -1,26 +1,35 @@
 """A network as an ordered list of named blocks."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from stagewise_kd.networks.origin import Origin
+
 IMAGE = "image"
 LOGITS = "logits"
+Role = Literal["encoder", "decoder", "head"]
 
 
 @dataclass(frozen=True)
 class Block:
     """One part of a network: `module(*features)` gives the feature called `name`.
 
-    The module is made of submodules of the original network, never of copies.
+    Args:
+        name: of the block and of its feature.
+        module: made of submodules of the original network, never of copies.
+        reads: the features that it takes, "image" or those of blocks before it.
+        role: what it is in the network; features of encoder and decoder can be matched.
     """
 
     name: str
     module: nn.Module
     reads: tuple[str, ...]
+    role: Role = "encoder"
 
 
 class BlockNet(nn.Module):
@@ -31,6 +40,7 @@ class BlockNet(nn.Module):
         blocks: every block reads "image" or the features of blocks before it.
         mean: per-channel mean of the network's input, for images in [0, 1].
         std: per-channel standard deviation, likewise.
+        origin: what builds the network again; None where only the user's own code can.
 
     The feature "logits" is the last block's.
     """
@@ -39,18 +49,29 @@ class BlockNet(nn.Module):
     std: Tensor
 
     def __init__(
-        self, model: nn.Module, blocks: Sequence[Block], mean: Sequence[float], std: Sequence[float]
+        self,
+        model: nn.Module,
+        blocks: Sequence[Block],
+        mean: Sequence[float],
+        std: Sequence[float],
+        origin: Origin | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.blocks = {block.name: block for block in blocks}
-        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+        self.origin = origin
+        self._writes: dict[tuple[str, bool], bool] = {}
+        for name, values in (("mean", mean), ("std", std)):
+            self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the blocks in running order."""
         return tuple(self.blocks)
+
+    def of_role(self, *roles: Role) -> tuple[str, ...]:
+        """Names of the blocks of these roles in running order."""
+        return tuple(name for name, block in self.blocks.items() if block.role in roles)
 
     def modules_of(self, names: Iterable[str]) -> list[nn.Module]:
         """The modules of the named blocks."""
@@ -76,28 +97,41 @@ class BlockNet(nn.Module):
         return (read | {self.resolve(name) for name in until}) - live
 
     def features(
-        self, given: dict[str, Tensor], until: set[str], cut: bool = False
+        self, given: dict[str, Tensor], until: set[str], cut: Collection[str] = ()
     ) -> dict[str, Tensor]:
         """Compute the features `until` from those `given`, running only the blocks between.
 
         Args:
             given: "image" (B, C, H, W) in [0, 1], or features of earlier blocks.
             until: names of the features to return; "logits" is the last block's.
-            cut: let no gradient pass from a block into the blocks that it reads.
+            cut: features through which no gradient passes to the blocks that made them.
 
         Raises:
             KeyError: a feature is asked for that no block produces, or an input is missing.
         """
         have = dict(given)
         for name in self.needed(given, until):
-            block = self.blocks[name]
-            read = (self._read(have, key) for key in block.reads)
-            have[name] = block.module(*((x.detach() for x in read) if cut else read))
+            reads = {key: self._read(have, key) for key in self.blocks[name].reads}
+            have[name] = self._run(name, [x.detach() if k in cut else x for k, x in reads.items()])
         return {name: have[self.resolve(name)] for name in until}
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits of images (B, C, H, W) in [0, 1]."""
         return self.features({IMAGE: image}, {LOGITS})[LOGITS]
+
+    def _run(self, name: str, read: list[Tensor]) -> Tensor:
+        """Run a block; one that writes into what it reads gets copies, for others hold that too."""
+        module = self.blocks[name].module
+        mode = (name, module.training)  # dropout writes in training only
+        if mode in self._writes:
+            return module(*([x.clone() for x in read] if self._writes[mode] else read))
+        learns = torch.is_grad_enabled()
+        with torch.inference_mode(False), torch.set_grad_enabled(learns):
+            copies = [x.clone() for x in read]  # inference tensors would not count writes
+            before = [x._version for x in copies]
+            found = module(*copies)
+        self._writes[mode] = before != [x._version for x in copies]
+        return found
 
     def _read(self, have: dict[str, Tensor], key: str) -> Tensor:
         return (have[key] - self.mean) / self.std if key == IMAGE else have[key]
@@ -115,13 +149,20 @@ class BlockNet(nn.Module):
         return name
 
 
-def copy_block(source: BlockNet, target: BlockNet, name: str) -> None:
-    """Copy the weights of one block from `source` into the block of that name in `target`.
+def copy_block(source: BlockNet, target: BlockNet, name: str, to: str | None = None) -> None:
+    """Copy the weights of one block from `source` into a block of `target`.
+
+    Args:
+        source: the network that keeps its weights.
+        target: the network that gets them.
+        name: of the block in `source`.
+        to: of the block in `target`; None for the same name.
 
     Raises:
+        KeyError: there is no such block.
         RuntimeError: the shapes differ.
     """
-    target.blocks[name].module.load_state_dict(source.blocks[name].module.state_dict())
+    target.blocks[to or name].module.load_state_dict(source.blocks[name].module.state_dict())
 
 
 def weights_hash(module: nn.Module) -> str:

@@ -11,7 +11,7 @@ from stagewise_kd.networks.blocks import BlockNet
 REPETITIONS = 20
 
 
-def cost(net: BlockNet, shape: tuple[int, int, int]) -> dict[str, float]:
+def cost(net: BlockNet, shape: tuple[int, ...]) -> dict[str, float]:
     """Parameters, multiply-adds and latency of one image.
 
     Args:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from stagewise_kd.networks.blocks import Block, BlockNet
+from stagewise_kd.networks.origin import Origin
 
 DEPTHS: dict[str, tuple[type[BasicBlock | Bottleneck], list[int]]] = {
     "resnet10": (BasicBlock, [1, 1, 1, 1]),
@@ -50,6 +51,13 @@ def resnet(
         mean: per-channel mean of the input, for images in [0, 1].
         std: per-channel standard deviation, likewise.
     """
+    model = resnet_model(name, classes, head)
+    model.to(memory_format=torch.channels_last)
+    return resnet_blocks(model, mean, std)
+
+
+def resnet_model(name: str, classes: int, head: Head) -> ResNet:
+    """The network itself: torchvision's class, with the head of `resnet`."""
     kind, depths = DEPTHS[name]
     model: Any = ResNet(kind, depths, num_classes=classes)
     width = model.fc.in_features
@@ -58,8 +66,37 @@ def resnet(
         model.fc = nn.Sequential(
             nn.Linear(2 * width, 256), nn.ReLU(inplace=True), nn.Linear(256, classes)
         )
-    model.to(memory_format=torch.channels_last)
-    return BlockNet(model, _blocks(model), mean, std)
+    return model  # type: ignore[no-any-return]
+
+
+def resnet_blocks(model: ResNet, mean: Sequence[float], std: Sequence[float]) -> BlockNet:
+    """Any torchvision ResNet as the blocks stem, layer1 … layer4, head.
+
+    Args:
+        model: its submodules become the blocks'.
+        mean: per-channel mean of the input, for images in [0, 1].
+        std: per-channel standard deviation, likewise.
+    """
+    return BlockNet(model, _blocks(model), mean, std, _origin(model, mean, std))
+
+
+def _origin(model: Any, mean: Sequence[float], std: Sequence[float]) -> Origin | None:
+    """The arguments of `resnet` that give a network of this state dict; None where none do."""
+    shape = (type(model.layer1[0]), [len(getattr(model, name)) for name in FEATURES[1:]])
+    name = next((name for name, known in DEPTHS.items() if known == shape), None)
+    head: Head = "linear" if isinstance(model.fc, nn.Linear) else "published"
+    last = _as_list(model.fc)[-1]
+    if name is None or not isinstance(last, nn.Linear):
+        return None
+    arguments = {"name": name, "classes": last.out_features, "head": head}
+    arguments |= {"mean": [*mean], "std": [*std]}
+    with torch.device("meta"):
+        fits = _state(resnet_model(name, last.out_features, head)) == _state(model)
+    return Origin("stagewise_kd.networks.resnet.resnet", arguments) if fits else None
+
+
+def _state(model: nn.Module) -> dict[str, torch.Size]:
+    return {key: value.shape for key, value in model.state_dict().items()}
 
 
 def _blocks(model: ResNet) -> list[Block]:
@@ -73,7 +110,7 @@ def _blocks(model: ResNet) -> list[Block]:
     }
     reads = ["image", *list(parts)[:-1]]
     return [
-        Block(name, nn.Sequential(*modules), (read,))
+        Block(name, nn.Sequential(*modules), (read,), "head" if name == "head" else "encoder")
         for (name, modules), read in zip(parts.items(), reads, strict=True)
     ]
 

@@ -1,3 +1,18 @@
 """One run from its config to its result, many of them as a study, and what is left of them."""
 
-__all__ = ["config", "evaluate", "experiment", "launchers", "run", "status", "student", "study"]
+__all__ = [
+    "build",
+    "composing",
+    "config",
+    "evaluate",
+    "experiment",
+    "front_end",
+    "launchers",
+    "method",
+    "predict",
+    "run",
+    "status",
+    "student",
+    "study",
+    "teacher",
+]

@@ -6,7 +6,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from stagewise_kd.system.errors import raise_faults
-from stagewise_kd.system.names import ONE_STAGE, Config, method_name
+from stagewise_kd.system.names import Config
 
 PATHS = (
     *("data.root", "data.splits", "data.unlabelled", "data.classes"),
@@ -75,18 +75,6 @@ def _cache_faults(cache: dict[str, Any]) -> list[str]:
 def to_yaml(config: Config) -> str:
     """The config as the text of config.yaml."""
     return OmegaConf.to_yaml(OmegaConf.create(config))
-
-
-def stage_epochs(config: Config, stages: int) -> int:
-    """Epochs of each stage of a method.
-
-    Args:
-        config: the resolved config; with budget=matched a method of one stage gets as many epochs
-            as all stages of `stagewise` have together; as published, as many as one of them.
-        stages: how many `stagewise` has.
-    """
-    matched = config["budget"] == "matched" and method_name(config) in ONE_STAGE
-    return config["epochs"] * (stages if matched else 1)
 
 
 def untracked(config: Config) -> Config:

@@ -3,20 +3,26 @@
 import math
 import platform
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from stagewise_kd.data.identity import content_hash
 from stagewise_kd.methods.checks import check_plan
-from stagewise_kd.methods.plan import Plan, Stage
+from stagewise_kd.methods.plan import Plan, Stage, Term
 from stagewise_kd.networks.blocks import BlockNet, weights_hash
 from stagewise_kd.networks.cost import cost
 from stagewise_kd.runs.student import save_student
+from stagewise_kd.system.console import console
+from stagewise_kd.system.errors import UserError
 from stagewise_kd.system.files import write_json
-from stagewise_kd.system.processes import barrier, rank
-from stagewise_kd.system.run_folder import RunFolder
-from stagewise_kd.training.score import score
+from stagewise_kd.system.processes import barrier, from_first, rank
+from stagewise_kd.system.run_folder import RunFolder, open_run
+from stagewise_kd.training.score import AGREEMENT, TEACHER, scores
 from stagewise_kd.training.setup import Setup
 from stagewise_kd.training.stages import run_plan
 
@@ -26,39 +32,67 @@ class Experiment:
     """What a run folder describes.
 
     Args:
+        setup: networks, task, data, and how they are trained.
+        plan: the stages.
         facts: the keys of result.json that name the experiment: dataset, method, seed, …
         config: the resolved configuration as YAML.
-        network: what rebuilds the student: the arguments of the function that built it, and
-            whatever predicting on new images takes (task, size, classes).
-        files: further JSON files of the student's folder by name; None for no such file.
+        described: whatever predicting on new images takes: classes, size, ….
     """
 
     setup: Setup
     plan: Plan
     facts: dict[str, Any]
     config: str
-    network: dict[str, Any]
-    files: dict[str, Any] = field(default_factory=dict)
+    described: dict[str, Any]
+
+
+def bring_to_end(
+    out: Path, config: str, build: Callable[[], Experiment], wait: bool = False
+) -> dict[str, Any]:
+    """The result of the run in `out`: of a finished one at once, else when it is done.
+
+    Args:
+        out: the run folder.
+        config: the resolved configuration as YAML.
+        build: makes the experiment.
+        wait: wait for a process that is at work on it, instead of refusing.
+
+    Raises:
+        UserError: anything in the config or the data is wrong; nothing is left behind then.
+    """
+    with open_run(out, wait) as folder:
+        folder.check_config(config)
+        result: dict[str, Any] | None = from_first(folder.result)
+        if result is None:
+            return run_experiment(build(), folder)
+    if rank() == 0 and not wait:
+        console.print(f"{out} is finished already", soft_wrap=True)
+    return result
 
 
 def run_experiment(experiment: Experiment, run: RunFolder) -> dict[str, Any]:
-    """Train what is left to train, score the student once on the test split, write the result."""
+    """Train what is left to train, score the student once on the test split, write the result.
+
+    Raises:
+        UserError: the plan cannot run, or the folder holds a run of something else.
+    """
     setup = experiment.setup
+    _check_labels(experiment)
     torch.manual_seed(setup.fitting.seed)
     adapters = check_plan(experiment.plan, setup.student, setup.teacher, setup.data.shape)
-    facts = {
-        "seed": setup.fitting.seed,
-        "split_hash": setup.data.split_hash,
-        "teacher_hash": weights_hash(setup.teacher.model) if setup.teacher else None,
-        "plan": [_outline(stage) for stage in experiment.plan],
-    }
-    run.start(experiment.config, facts, setup.data.splits)
+    found = identity(experiment)
+    run.check_config(experiment.config)
+    run.check_identity(found)
+    if (result := from_first(run.result)) is not None:
+        return dict(result)
+    run.start(experiment.config, found, setup.data.splits)
     records = run_plan(experiment.plan, adapters, setup, run)
     stages = [{k: v for k, v in record.items() if k != "timing"} for record in records]
-    result = {**experiment.facts, **_figures(setup), "stages": stages, **_totals(stages)}
+    figures = {**_main(setup), **_figures(setup), "stages": stages, **_totals(stages)}
+    result = {**experiment.facts, "images": len(setup.data.train), **figures}  # type: ignore[arg-type]
     if rank() == 0:
-        files = {"network.json": experiment.network, **experiment.files}
-        save_student(run.path / "student", setup.student.model, files)
+        task = {"task": setup.task.name}
+        save_student(run.path / "student", setup.student, task | experiment.described)
         write_json(run.path / "result.json", result)
         if setup.fitting.tracker:
             setup.fitting.tracker.finish(result, run.path)
@@ -66,23 +100,75 @@ def run_experiment(experiment: Experiment, run: RunFolder) -> dict[str, Any]:
     return result
 
 
+def identity(experiment: Experiment) -> dict[str, Any]:
+    """What a run depends on, to be held against what it started from when it goes on."""
+    setup = experiment.setup
+    return {
+        "seed": setup.fitting.seed,
+        "split_hash": setup.data.split_hash,
+        "data_hash": content_hash(setup.data),
+        "student_hash": weights_hash(setup.student.model),
+        "teacher_hash": weights_hash(setup.teacher.model) if setup.teacher else None,
+        "plan": [_outline(stage) for stage in experiment.plan],
+    }
+
+
+def _check_labels(experiment: Experiment) -> None:
+    if experiment.setup.data.labelled:
+        return
+    if learns := [stage.name for stage in experiment.plan if stage.sees_labels]:
+        raise UserError(
+            f"stage {learns[0]!r} learns from labels, and the samples are images alone; give pairs "
+            "of image and label, or method='stagewise' with head='teacher', which needs none"
+        )
+
+
 def _outline(stage: Stage) -> dict[str, Any]:
-    """What tells how far a run is."""
-    monitor = {"monitor": stage.monitor.name, "mode": stage.monitor.mode}
-    return {"name": stage.name, "epochs": stage.epochs, **monitor}
+    """A stage as plain values: what it trains against what, and what tells how far a run is."""
+    return {
+        "name": stage.name,
+        "epochs": stage.epochs,
+        "monitor": stage.monitor.name,
+        "mode": stage.monitor.mode,
+        "trains": list(stage.trains),
+        "terms": [_told(term) for term in stage.terms],
+        "cut": stage.cut,
+        "fed": stage.fed,
+        "match": [list(pair) for pair in stage.match],
+    }
+
+
+def _told(term: Term) -> list[Any]:
+    loss: Any = term.loss
+    options = loss.keywords if isinstance(loss, partial) else {}
+    plain = loss.func if isinstance(loss, partial) else loss
+    name = getattr(plain, "__name__", type(plain).__name__)
+    return [term.name, name, options, term.student, term.teacher, term.weight, term.adapter]
+
+
+def _main(setup: Setup) -> dict[str, Any]:
+    """What the result is judged by: the task's main figure, or agreement without labels."""
+    task, labelled = setup.task, setup.data.labelled
+    return {
+        "metric": task.monitor.name if labelled else AGREEMENT,
+        "mode": task.monitor.mode if labelled else "max",
+        "columns": list(task.columns if labelled else (AGREEMENT,)),
+    }
 
 
 def _figures(setup: Setup) -> dict[str, Any]:
-    """Test metrics and cost of both networks."""
-    student, teacher, test = setup.student, setup.teacher, setup.data.test
-    nets: dict[str, BlockNet] = {"student": student} | ({"teacher": teacher} if teacher else {})
-    figures: dict[str, Any] = {"teacher_metrics": None, "cost": {}}
-    for name, net in nets.items():
+    """Test figures and cost of both networks."""
+    student, teacher = setup.student, setup.teacher
+    nets: dict[str, BlockNet] = {"student": student} | ({TEACHER: teacher} if teacher else {})
+    for net in nets.values():
         net.to(setup.device).eval()
-        figures[f"{name}_metrics"] = score(net, test, setup)
-        figures["cost"][name] = cost(net, setup.data.shape)
-    figures["cost"]["device"] = device_name(setup.device)
-    return figures
+    found = scores(nets, setup.data.test, setup)
+    costs: dict[str, Any] = {name: cost(net, setup.data.shape) for name, net in nets.items()}
+    return {
+        "student_metrics": found["student"],
+        "teacher_metrics": found.get(TEACHER),
+        "cost": costs | {"device": device_name(setup.device)},
+    }
 
 
 def device_name(device: torch.device) -> str:

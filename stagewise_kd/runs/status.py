@@ -24,8 +24,9 @@ from stagewise_kd.comparison.runs import main_metric
 from stagewise_kd.methods.plan import Monitor
 from stagewise_kd.runs.study import FAILURES, LIST
 from stagewise_kd.system.errors import UserError
+from stagewise_kd.system.files import read_json
 from stagewise_kd.system.names import method_name
-from stagewise_kd.system.run_folder import COLUMNS, is_running, read_json
+from stagewise_kd.system.run_folder import COLUMNS, is_running
 
 State = Literal["finished", "running", "interrupted", "failed", "waiting"]
 ENDED = ("finished", "failed")

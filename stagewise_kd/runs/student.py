@@ -1,45 +1,105 @@
-"""A finished student in its folder."""
+"""A finished student in its folder: weights, and what rebuilds the network around them."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+import torch
+from torch import nn
 
+from stagewise_kd.networks.blocks import Block, BlockNet
+from stagewise_kd.networks.origin import rebuild
 from stagewise_kd.system.errors import UserError
-from stagewise_kd.system.files import read_weights, write_json, write_tensors
-from stagewise_kd.system.run_folder import read_json
+from stagewise_kd.system.files import read_json, write_json
+from stagewise_kd.system.weights import load_weights, read_weights, write_tensors
 
 
-def save_student(folder: Path, model: nn.Module, files: dict[str, Any]) -> None:
-    """Write weights and what rebuilds the network."""
+def save_student(folder: Path, net: BlockNet, described: dict[str, Any]) -> None:
+    """Write the weights, network.json, and the files that the network's own library wants.
+
+    Args:
+        folder: made where it is missing.
+        net: the student.
+        described: further keys of network.json: task, classes, size, ….
+    """
     folder.mkdir(exist_ok=True)
-    write_tensors(folder / "model.safetensors", model.state_dict())
+    write_tensors(folder / "model.safetensors", net.model.state_dict())
+    origin = net.origin
+    network = {
+        "build": origin.build if origin else None,
+        "network": origin.arguments if origin else {"class": type(net.model).__qualname__},
+        "mean": net.mean.flatten().tolist(),
+        "std": net.std.flatten().tolist(),
+    }
+    files = {"network.json": described | network, **(origin.files if origin else {})}
     for name, content in files.items():
-        if content is not None:
-            write_json(folder / name, content)
+        write_json(folder / name, content)
 
 
-def load_student(path: Path, task: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Weights and description of a finished run's student.
+def load(run: str | Path, factory: Callable[[], nn.Module] | None = None) -> nn.Module:
+    """The student of a finished run: the plain network, in eval mode, for normalized images.
+
+    Args:
+        run: the run folder, or its student/ folder.
+        factory: builds a network of the user's own, which no file is trusted to name.
+
+    Raises:
+        UserError: there is no finished student, or it needs a factory and has none.
+    """
+    net, _ = open_student(Path(run), factory=factory)
+    # In the memory format of a network just built, so that outputs agree to the last bit.
+    return net.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+
+
+def open_student(
+    path: Path, task: str | None = None, factory: Callable[[], nn.Module] | None = None
+) -> tuple[BlockNet, dict[str, Any]]:
+    """The student of a finished run as blocks, in eval mode, and its description.
 
     Args:
         path: the run folder, or its student/ folder.
-        task: what the student must have been trained for, such as "classification".
+        task: what the student must have been trained for, such as "classification"; None: any.
+        factory: builds a network of the user's own.
 
     Raises:
         UserError: there is no finished student, it is of another task, or its files are damaged.
     """
+    folder, described = _described(path)
+    if task is not None and described.get("task", task) != task:
+        found = described["task"]
+        raise UserError(
+            f"{path}: is a {found} run, expected a {task} run; "
+            f"give another folder, or use the command line for {found}"
+        )
+    weights = read_weights(folder / "model.safetensors")
+    net = _built(path, described, factory)
+    load_weights(net.model, weights, str(path))
+    return net.eval(), described
+
+
+def _described(path: Path) -> tuple[Path, dict[str, Any]]:
     for folder in (path / "student", path):
-        network = read_json(folder / "network.json")
-        if network is not None:
-            _check_task(path, network.get("task", task), task)
-            return read_weights(folder / "model.safetensors"), network
+        described = read_json(folder / "network.json")
+        if described is not None:
+            return folder, described
     raise UserError(f"{path}: holds no finished student; give the folder of a finished run")
 
 
-def _check_task(path: Path, found: str, wanted: str) -> None:
-    if found != wanted:
-        raise UserError(
-            f"{path}: is a {found} run, expected a {wanted} run; "
-            f"give another folder, or use the command line for {found}"
-        )
+def _built(
+    path: Path, described: dict[str, Any], factory: Callable[[], nn.Module] | None
+) -> BlockNet:
+    if factory is None:
+        if not described.get("build"):
+            kind = described["network"].get("class", "network of your own")
+            raise UserError(
+                f"{path}: holds a {kind}, which only your own code can build; "
+                "load(RUN, factory=FUNCTION) with a function that returns one"
+            )
+        net: BlockNet = rebuild(described["build"], described["network"])
+    else:
+        whole = factory()
+        net = BlockNet(whole, [Block("model", whole, ("image",), "head")], (0.0,), (1.0,))
+    for name in ("mean", "std"):
+        values = torch.tensor(described[name]).view(-1, 1, 1)
+        net.register_buffer(name, values, persistent=False)
+    return net

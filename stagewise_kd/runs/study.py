@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import hydra
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -24,12 +23,13 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from stagewise_kd.runs.composing import composing
 from stagewise_kd.runs.config import check_values, resolved
 from stagewise_kd.system.console import console
 from stagewise_kd.system.errors import StudyError, UserError, raise_faults
-from stagewise_kd.system.files import write_json, write_text
+from stagewise_kd.system.files import read_json, write_json, write_text
 from stagewise_kd.system.names import method_name, run_name
-from stagewise_kd.system.run_folder import is_running, read_json
+from stagewise_kd.system.run_folder import is_running
 
 LIST = "study.json"
 FAILURES = "failures"
@@ -57,11 +57,11 @@ class Study:
         return self.folder / FAILURES / f"{name}.txt"
 
 
-def plan_study(config_folder: str, settings: Sequence[str]) -> Study:
+def plan_study(front_end: str, settings: Sequence[str]) -> Study:
     """The jobs that the settings of a multirun stand for, in their order.
 
     Args:
-        config_folder: of the front end.
+        front_end: cls or seg.
         settings: overrides, swept and plain; an experiment file may sweep more.
 
     Raises:
@@ -70,13 +70,13 @@ def plan_study(config_folder: str, settings: Sequence[str]) -> Study:
     parse = OverridesParser.create().parse_overrides
     asked = parse(list(settings))
     plain = [str(item.input_line) for item in asked if not item.is_sweep_override()]
-    with hydra.initialize_config_dir(config_folder, version_base="1.3"):
-        shared = hydra.compose("config", plain, return_hydra_config=True)
+    with composing(front_end) as compose:
+        shared = compose(plain, return_hydra_config=True)
         params = shared.hydra.sweeper.params or {}
         swept = parse([f"{key}={value}" for key, value in params.items()])
         swept += [item for item in asked if not item.key_or_group.startswith("hydra")]
         jobs = BasicSweeper.split_arguments(swept, None)[0]
-        configs = [resolved(hydra.compose("config", job)) for job in jobs]
+        configs = [resolved(compose(job)) for job in jobs]
     _check(configs)
     keys = {item.key_or_group for item in swept if item.is_sweep_override()} - TOLD
     names = [

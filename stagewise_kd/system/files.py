@@ -1,22 +1,13 @@
-"""Files that are either whole or absent, and readable without running code."""
+"""Files that are either whole or absent."""
 
-import argparse
 import json
 import os
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
-
 from stagewise_kd.system.errors import UserError
-
-COUNTER = ".num_batches_tracked"
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -55,95 +46,15 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write a safetensors file whole."""
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_whole(path, lambda temporary: save_file(plain, temporary))
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a state dict from safetensors or from a torch file, never running code in it.
-
-    Of a torch file, the dict under "state_dict", "model_state_dict" or "model" is taken where
-    there is one.
+def read_json(path: Path) -> Any:
+    """The content of a JSON file, or None where there is no such file.
 
     Raises:
-        UserError: the file is missing, damaged, or holds no state dict.
+        UserError: the file is damaged.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; give a trained checkpoint")
-    if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{path}: not a readable safetensors file ({error})") from None
     try:
-        # Of a foreign pickle's protocol; torchvision's own scripts keep their arguments.
-        namespace = torch.serialization.safe_globals([argparse.Namespace])
-        with warnings.catch_warnings(action="ignore"), namespace:
-            found = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises nearly anything on a file that is none of its
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    except ValueError as error:
         raise UserError(
-            f"{path}: not a checkpoint that can be read safely "
-            f"({type(error).__name__}); expected safetensors or a file of tensors from torch.save"
+            f"{path}: not readable as JSON ({error}); copy the run folder again, or run it again"
         ) from None
-    return _state_dict(path, found)
-
-
-def _state_dict(path: Path, found: Any) -> dict[str, Tensor]:
-    for key in ("state_dict", "model_state_dict", "model"):
-        if isinstance(found, dict) and isinstance(found.get(key), dict):
-            found = found[key]
-    if not isinstance(found, dict):
-        raise UserError(f"{path}: holds a {type(found).__name__}, expected a state dict of tensors")
-    tensors = {str(k): v for k, v in found.items() if isinstance(v, Tensor)}
-    if not tensors:
-        raise UserError(f"{path}: holds no tensors, expected a state dict")
-    return tensors
-
-
-def strip_prefix(weights: dict[str, Tensor], wanted: set[str]) -> dict[str, Tensor]:
-    """Drop the prefix ("model.", "module.", …) that stands before every wanted key."""
-    if wanted & weights.keys():
-        return weights
-    for key in weights:
-        for prefix in (key[: i + 1] for i, letter in enumerate(key) if letter == "."):
-            if key.removeprefix(prefix) in wanted:
-                return {
-                    k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)
-                }
-    return weights
-
-
-def load_weights(model: torch.nn.Module, weights: dict[str, Tensor], source: str) -> None:
-    """Load weights into a model, whole or not at all.
-
-    Only the step counters of BatchNorm may be missing: older checkpoints have none.
-
-    Raises:
-        UserError: names the first keys that are missing, unexpected or of another shape.
-    """
-    expected = model.state_dict()
-    weights = strip_prefix(weights, set(expected))
-    missing = expected.keys() - weights.keys()
-    faults = [
-        f"missing {', '.join(_first({k for k in missing if not k.endswith(COUNTER)}))}",
-        f"unexpected {', '.join(_first(weights.keys() - expected.keys()))}",
-        *(
-            f"{key} is {tuple(weights[key].shape)}, expected {tuple(expected[key].shape)}"
-            for key in expected
-            if key in weights and weights[key].shape != expected[key].shape
-        ),
-    ]
-    found = [fault for fault in faults if not fault.endswith(" ")]
-    if found:
-        raise UserError(
-            f"{source}: does not fit {type(model).__name__}: {'; '.join(found[:4])}; "
-            "pick the architecture that it was trained with"
-        )
-    model.load_state_dict(expected | weights)
-
-
-def _first(keys: set[str]) -> list[str]:
-    listed = sorted(keys)
-    return [*listed[:3], f"and {len(listed) - 3} more"] if len(listed) > 3 else listed

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-ONE_STAGE = ("no_teacher", "simultaneous", "hinton")  # methods that train everything at once
-
 Config = dict[str, Any]
 
 

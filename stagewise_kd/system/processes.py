@@ -7,38 +7,51 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-import torch.distributed as dist
+if TYPE_CHECKING:
+    import torch
+
+# torch is imported where it is used: a message about a misspelled setting need not wait for it.
 
 
 def rank() -> int:
     """Number of this process in the run; 0 writes the files."""
-    return dist.get_rank() if dist.is_initialized() else 0
+    dist = _started()
+    return dist.get_rank() if dist else 0
 
 
 def world_size() -> int:
     """How many processes share the run."""
-    return dist.get_world_size() if dist.is_initialized() else 1
+    dist = _started()
+    return dist.get_world_size() if dist else 1
 
 
 def barrier() -> None:
     """Wait for all processes of the run."""
-    if dist.is_initialized():
+    if dist := _started():
         dist.barrier()
+
+
+def _started() -> Any:
+    """`torch.distributed` where several processes share the run."""
+    import torch.distributed as dist
+
+    return dist if dist.is_initialized() else None
 
 
 def from_first(value: Any) -> Any:
     """What the first process has found, in all of them."""
     found = [value]
-    if dist.is_initialized():
+    if dist := _started():
         dist.broadcast_object_list(found, src=0)
     return found[0]
 
 
 def device_count(trainer: dict[str, Any]) -> int:
     """How many devices the options of a Lightning trainer ask for on this machine."""
+    import torch
+
     devices = trainer.get("devices", 1)
     if devices in ("auto", -1, "-1"):
         on_cpu = trainer.get("accelerator") == "cpu" or not torch.accelerator.is_available()
@@ -46,8 +59,10 @@ def device_count(trainer: dict[str, Any]) -> int:
     return int(devices) if isinstance(devices, int | str) else len(devices)
 
 
-def local_device(trainer: dict[str, Any]) -> torch.device:
+def local_device(trainer: dict[str, Any]) -> "torch.device":
     """The device of this process, by the options of a Lightning trainer."""
+    import torch
+
     found = torch.accelerator.current_accelerator(check_available=True)
     if trainer.get("accelerator") == "cpu" or found is None:
         return torch.device("cpu")
@@ -68,6 +83,9 @@ def processes(command: Sequence[str], trainer: dict[str, Any]) -> Iterator[None]
     if count == 1 and int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield
         return
+    import torch
+    import torch.distributed as dist
+
     children = [] if "LOCAL_RANK" in os.environ else _start(command, count)
     on_gpu = torch.cuda.is_available() and trainer.get("accelerator") != "cpu"
     if on_gpu:

@@ -1,7 +1,6 @@
 """The folder of one run: what is in it, who may write it, and how far it is."""
 
 import csv
-import json
 import os
 import platform
 import subprocess
@@ -15,10 +14,17 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from stagewise_kd.system.errors import UserError
-from stagewise_kd.system.files import write_json, write_text, write_whole
+from stagewise_kd.system.files import read_json, write_json, write_text, write_whole
 from stagewise_kd.system.processes import barrier, rank
 
 COLUMNS = ["stage", "epoch", "step", "name", "value"]
+MEANINGS = {
+    "split_hash": "the splits name other samples",
+    "data_hash": "samples of the data have another content",
+    "teacher_hash": "the teacher has other weights",
+    "student_hash": "the student starts from other weights: call torch.manual_seed before you "
+    "build it, or load the same ones",
+}
 PACKAGES = ["stagewise-kd", "torch", "torchvision", "lightning"]
 
 
@@ -55,6 +61,23 @@ class RunFolder:
                 )
         elif self.path.is_dir() and any(p.name != ".lock" for p in self.path.iterdir()):
             raise UserError(f"{self.path}: is not empty and holds no run; give another out=DIR")
+
+    def check_identity(self, identity: dict[str, Any]) -> None:
+        """Refuse to go on with something else than what the run started from.
+
+        Args:
+            identity: hashes and plain values by name, such as {"teacher_hash": "…"}.
+
+        Raises:
+            UserError: names what differs.
+        """
+        kept = read_json(self.path / "manifest.json")
+        told = [_differs(key, kept.get(key), now) for key, now in identity.items()] if kept else []
+        if faults := [fault for fault in told if fault]:
+            raise UserError(
+                f"{self.path}: holds a run that started from something else "
+                f"({'; '.join(faults)}); give another out, or delete the folder"
+            )
 
     def start(self, config: str, facts: dict[str, Any], splits: dict[str, list[str]]) -> None:
         """Write the configuration, the split and the manifest of a new run."""
@@ -148,18 +171,18 @@ def is_running(path: Path) -> bool:
         return True
 
 
-def read_json(path: Path) -> Any:
-    """The content of a JSON file, or None where there is no such file.
-
-    Raises:
-        UserError: the file is damaged.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-    except ValueError as error:
-        raise UserError(
-            f"{path}: not readable as JSON ({error}); copy the run folder again, or run it again"
-        ) from None
+def _differs(name: str, kept: Any, now: Any) -> str | None:
+    """What a reader has to know where a part of a run's identity is not what it was."""
+    if kept == now:
+        return None
+    if name != "plan":
+        return MEANINGS.get(name, f"{name} was {kept}, now {now}")
+    stages = [[stage["name"] for stage in plan] for plan in (kept or [], now)]
+    if stages[0] != stages[1]:
+        return f"the plan had stages {', '.join(stages[0])}, now {', '.join(stages[1])}"
+    was, is_ = next((a, b) for a, b in zip(kept, now, strict=True) if a != b)
+    parts = [f"{key} was {was.get(key)}, now {is_[key]}" for key in is_ if was.get(key) != is_[key]]
+    return f"stage {is_['name']!r} of the plan: {'; '.join(parts)}"
 
 
 def _changed(old: str, new: str) -> list[str]:

@@ -4,12 +4,14 @@ from torch import Tensor, nn
 
 from stagewise_kd.methods.plan import Stage
 from stagewise_kd.networks.blocks import IMAGE, LOGITS
-from stagewise_kd.training.score import score
+from stagewise_kd.training.score import TEACHER, Predict, scores
 from stagewise_kd.training.setup import Setup
 
 
 def graft_score(grafted: dict[str, tuple[str, nn.Module]], setup: Setup) -> dict[str, float]:
-    """Metrics on the validation split of the student's blocks so far inside the teacher.
+    """Figures on the validation split of the student's blocks so far inside the teacher.
+
+    Without labels that is the agreement with the teacher itself.
 
     Args:
         grafted: for each of the teacher's features the student's that stands for it, and the
@@ -27,7 +29,10 @@ def graft_score(grafted: dict[str, tuple[str, nn.Module]], setup: Setup) -> dict
         given = {name: adapter(features[ours]) for name, (ours, adapter) in used.items()}
         return teacher.features({IMAGE: images} | given, {LOGITS})[LOGITS]
 
-    return score(predict, setup.data.val, setup)
+    nets: dict[str, Predict] = {"graft": predict}
+    if not setup.data.labelled:
+        nets[TEACHER] = teacher
+    return scores(nets, setup.data.val, setup)["graft"]
 
 
 def pieces(stage: Stage, adapters: nn.ModuleDict) -> dict[str, tuple[str, nn.Module]]:

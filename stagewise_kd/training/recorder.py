@@ -9,9 +9,10 @@ from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
 from stagewise_kd.system.errors import UserError
-from stagewise_kd.system.files import write_tensors, write_whole
+from stagewise_kd.system.files import write_whole
 from stagewise_kd.system.processes import from_first
 from stagewise_kd.system.run_folder import RunFolder
+from stagewise_kd.system.weights import write_tensors
 from stagewise_kd.training.stage_module import StageModule
 from stagewise_kd.training.tracker import Tracker
 

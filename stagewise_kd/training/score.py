@@ -1,6 +1,6 @@
-"""A network's figures over a whole split."""
+"""The figures of networks over a whole split."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -8,17 +8,50 @@ from torch import Tensor
 
 from stagewise_kd.data.batches import unit_images
 from stagewise_kd.data.loaders import eval_loader
+from stagewise_kd.methods.losses import two_or_more
 from stagewise_kd.system.precision import autocast
 from stagewise_kd.training.setup import Setup
 
+Predict = Callable[[Tensor], Tensor]
+AGREEMENT = "agreement"
+TEACHER = "teacher"
 
-def score(predict: Callable[[Tensor], Tensor], data: Any, setup: Setup) -> dict[str, float]:
-    """The task's metrics of `predict`: images in [0, 1] to logits, over a whole split."""
+
+def scores(nets: Mapping[str, Predict], data: Any, setup: Setup) -> dict[str, dict[str, float]]:
+    """The task's metrics of networks over a whole split, which is read once.
+
+    Args:
+        nets: images as networks take them to logits, by name. Beside one called "teacher" the
+            others get their "agreement": the share of images, or pixels, for which both choose
+            the same class.
+        data: the split; without labels the agreement is all that there is.
+        setup: the task, and how images are loaded.
+
+    Returns:
+        Figures in [0, 1] by name, for each network.
+    """
     device = setup.device
-    metrics = setup.task.metrics().to(device)
-    loader = eval_loader(data, 4 * setup.fitting.batch_size, setup.fitting.workers)
+    metrics = {name: setup.task.metrics().to(device) for name in nets if setup.data.labelled}
+    same = {
+        name: torch.zeros((), dtype=torch.long, device=device) for name in nets if TEACHER in nets
+    }
+    if setup.data.labelled:
+        same.pop(TEACHER, None)
+    count = 0
     with torch.inference_mode(), autocast(setup.fitting.precision, device):
-        for batch in loader:
-            logits = predict(unit_images(batch.image.to(device, non_blocking=True)))
-            metrics.update(logits.float(), batch.labels.to(device))
-    return {name: round(value.item(), 6) for name, value in metrics.compute().items()}
+        for batch in eval_loader(data, 4 * setup.fitting.batch_size, setup.fitting.workers):
+            images = unit_images(batch.image.to(device, non_blocking=True))
+            logits = {name: predict(images).float() for name, predict in nets.items()}
+            chosen = {name: two_or_more(found).argmax(dim=1) for name, found in logits.items()}
+            for name, metric in metrics.items():
+                metric.update(logits[name], batch.labels.to(device))
+            for name, total in same.items():
+                total += (chosen[name] == chosen[TEACHER]).sum()
+            count += next(iter(chosen.values())).numel()
+    found = {name: metrics[name].compute() if name in metrics else {} for name in nets}
+    for name, total in same.items():
+        found[name] |= {AGREEMENT: total / max(count, 1)}
+    return {
+        name: {key: round(value.item(), 6) for key, value in figures.items()}
+        for name, figures in found.items()
+    }

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from stagewise_kd.data.batches import ready
 from stagewise_kd.data.loaders import Batch
+from stagewise_kd.methods.checks import into
 from stagewise_kd.methods.plan import Stage
 from stagewise_kd.methods.task import Task
 from stagewise_kd.networks.blocks import LOGITS, BlockNet
@@ -55,7 +56,9 @@ class StageModule(lightning.LightningModule):
         self._seed = seed
         # In a tuple, so that the teacher is no submodule: never trained, wrapped or saved with us.
         self._teacher = (teacher,) if teacher is not None else ()
-        self._until, self._targets = stage.reads
+        self._inputs = stage.inputs(student)
+        self._wanted = stage.targets | set(self._inputs.values())
+        self._cut = stage.features if stage.cut else ()
         self._sums: dict[str, Any] = {"train": 0, "val": 0}
         self._trained_names = _names(student.model, self.trained)
         self.strict_loading = False  # a checkpoint holds what the stage trains, no more
@@ -66,7 +69,7 @@ class StageModule(lightning.LightningModule):
 
     @staticmethod
     def _scores_labels(stage: Stage) -> bool:
-        return any(term.student == LOGITS for term in stage.terms)
+        return stage.sees_labels and any(term.student == LOGITS for term in stage.terms)
 
     def train(self, mode: bool = True) -> "StageModule":
         """Set train mode on the blocks that train only: frozen BatchNorm must not drift."""
@@ -94,8 +97,8 @@ class StageModule(lightning.LightningModule):
         targets: dict[str, Tensor] = {}
         for teacher in self._teacher:
             with torch.no_grad():
-                targets = teacher.features(batch.teacher, self._targets)
-        features = self.student.features(batch.student, self._until, self.stage.cut)
+                targets = teacher.features(batch.teacher, self._wanted)
+        features = self._features(batch.student, targets)
         return {
             term.name: term.weight
             * term.loss(
@@ -105,9 +108,20 @@ class StageModule(lightning.LightningModule):
             for term in self.stage.terms
         }, features
 
-    def adapt(self, term: str, feature: Tensor) -> Tensor:
-        """The feature in the teacher's width."""
-        return self.adapters[term](feature) if term in self.adapters else feature
+    def _features(self, given: dict[str, Tensor], theirs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The student's features that the terms are made of, from its own or the teacher's."""
+        if self.stage.fed == "student":
+            return self.student.features(given, self.stage.features, self._cut)
+        stand = {n: self.adapt(into(n), theirs[source]) for n, source in self._inputs.items()}
+        found: dict[str, Tensor] = {}
+        for name in self.stage.features:
+            others = {key: value for key, value in (given | stand).items() if key != name}
+            found |= self.student.features(others, {name})
+        return found
+
+    def adapt(self, name: str, feature: Tensor) -> Tensor:
+        """A feature behind the adapter of this name, where there is one."""
+        return self.adapters[name](feature) if name in self.adapters else feature
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Sum of the terms."""

@@ -15,11 +15,12 @@ from stagewise_kd.data.loaders import Owner, train_loader, val_loader
 from stagewise_kd.methods.plan import Plan, Stage
 from stagewise_kd.networks.blocks import BlockNet
 from stagewise_kd.system.console import console
-from stagewise_kd.system.files import write_json
+from stagewise_kd.system.files import read_json, write_json
 from stagewise_kd.system.processes import barrier, rank
-from stagewise_kd.system.run_folder import RunFolder, read_json
+from stagewise_kd.system.run_folder import RunFolder
 from stagewise_kd.training.graft import graft_score, pieces
 from stagewise_kd.training.recorder import BEST, LAST, Recorder
+from stagewise_kd.training.score import AGREEMENT
 from stagewise_kd.training.setup import Setup
 from stagewise_kd.training.stage_module import StageModule, put_back
 from stagewise_kd.training.trainer import ignore_chatter, make_trainer
@@ -45,6 +46,7 @@ def run_plan(
     records: list[dict[str, Any]] = []
     grafted: dict[str, tuple[str, nn.Module]] = {}
     cache: FeatureCache | None = None
+    metric = setup.task.monitor.name if setup.data.labelled else AGREEMENT
     for index, stage in enumerate(plan):
         folder = run.stage(index, stage.name)
         record = read_json(folder / "stage.json")
@@ -68,7 +70,7 @@ def run_plan(
             if setup.fitting.graft and "graft" not in record:
                 record["graft"] = graft_score(grafted, setup)
         label = f"stage {index + 1}/{len(plan)} {stage.name}"
-        _finish_stage(record, run, folder, label, setup.task.monitor.name)
+        _finish_stage(record, run, folder, label, metric)
         records.append(record)
     if setup.fitting.cache and rank() == 0:
         store_of(setup.fitting.cache, run.path).keep(set())

@@ -73,7 +73,8 @@ def test_run_writes_the_contract(finished):
     result = json.loads((finished / "result.json").read_text())
     keys = {"task", "dataset", "data_fraction", "method", "student", "teacher", "decoder", "seed"}
     assert keys | {"protocol", "student_metrics", "teacher_metrics", "cost"} <= set(result)
-    assert set(result["student_metrics"]) == {"accuracy", "balanced_accuracy"}
+    assert set(result["student_metrics"]) == {"accuracy", "balanced_accuracy", "agreement"}
+    assert (result["metric"], result["mode"], result["images"]) == ("accuracy", "max", 43)
     assert len((finished / "splits" / "test.txt").read_text().split()) == 8
     stages = [stage["name"] for stage in result["stages"]]
     assert stages == ["features", "head"]
@@ -91,7 +92,7 @@ def test_evaluate_gives_the_runs_own_figures(finished, capsys):
     assert cls_kd("evaluate", str(finished)) == 0
     figures = json.loads(capsys.readouterr().out)
     expected = json.loads((finished / "result.json").read_text())["student_metrics"]
-    assert figures == {"images": 8, **expected}
+    assert figures | {"agreement": expected["agreement"]} == {"images": 8, **expected}
 
 
 def test_predict_writes_probabilities_and_a_sheet(finished, pictures, here):
@@ -402,6 +403,5 @@ class TestBadInput:
         assert "holds no finished run" in self.said(capsys, "compare", "nowhere")
 
     def test_predict_on_nothing(self, finished, capsys):
-        assert "no such file: nowhere.jpg" in self.said(
-            capsys, "predict", str(finished), "nowhere.jpg"
-        )
+        error = self.said(capsys, "predict", str(finished), "nowhere.jpg")
+        assert "nowhere.jpg ([Errno 2] No such file" in error

@@ -12,7 +12,6 @@ import psutil
 import pytest
 from PIL import Image
 
-from stagewise_kd.cli.hydra_app import config_folder
 from stagewise_kd.runs import launchers
 from stagewise_kd.runs.study import plan_study, run_study
 from stagewise_kd.system.errors import StudyError
@@ -104,7 +103,7 @@ def test_ray_goes_on_with_the_job_of_a_worker_that_died(cluster, here):
 
 
 def test_a_launcher_that_gives_up_ends_with_the_list(here):
-    study = plan_study(config_folder("cls"), [*STUDY[2:], "seed=0,1"])
+    study = plan_study("cls", [*STUDY[2:], "seed=0,1"])
 
     def launch(job: object) -> None:
         (study.folder / "folder-1.00/resnet10-no_teacher-s0").mkdir(parents=True)
@@ -133,5 +132,5 @@ def test_a_launcher_that_is_not_installed(launcher, extra, monkeypatch, capsys):
 
 def test_paths_reach_the_launcher_whole(tmp_path):
     own = launchers.launcher_settings([], tmp_path / "it's, a=study")
-    study = plan_study(config_folder("cls"), [*own, "seed=0,1"])
+    study = plan_study("cls", [*own, "seed=0,1"])
     assert len(study.names) == 2

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from stagewise_kd.cli.hydra_app import config_folder
+from stagewise_kd.runs.composing import config_folder
 from stagewise_kd.runs.study import plan_study
 from stagewise_kd.system.errors import UserError
 from tests.cls_kd.test_cli import TINY, cls_kd
@@ -84,17 +84,17 @@ def test_the_config_of_a_study_is_shown(flags, capsys):
 
 class TestPlanning:
     def test_what_is_given_on_the_command_line_replaces_the_sweep_of_the_file(self):
-        study = plan_study(config_folder("cls"), ["experiment=cifar10_small", "seed=5", "out=x"])
+        study = plan_study("cls", ["experiment=cifar10_small", "seed=5", "out=x"])
         assert len(study.names) == 9
         assert all(name.endswith("-s5") for name in study.names.values())
         assert study.folder == Path("x").absolute()
 
     def test_jobs_of_one_folder_are_refused(self):
         with pytest.raises(UserError, match=r"same run folder: shapes-1.00/.*-checkpointa_b"):
-            plan_study(config_folder("cls"), ["teacher.checkpoint=a_b,a/b"])
+            plan_study("cls", ["teacher.checkpoint=a_b,a/b"])
 
     def test_small_fractions_keep_their_digits(self):
-        study = plan_study(config_folder("cls"), ["data.fraction=0.001,0.5"])
+        study = plan_study("cls", ["data.fraction=0.001,0.5"])
         assert [name.split("/")[0] for name in study.names.values()] == [
             "shapes-0.001",
             "shapes-0.50",
@@ -109,7 +109,7 @@ def test_every_experiment_says_its_command_and_has_its_own_folder(file):
     about = file.read_text().split("defaults:")[0]
     assert f"{front_end}-kd run -m experiment={name}" in about
     assert "Cost:" in about
-    study = plan_study(config_folder(front_end), [f"experiment={name}", "seed=0"])
+    study = plan_study(front_end, [f"experiment={name}", "seed=0"])
     assert study.folder == Path("runs", name).absolute()
     assert len(study.names) > 1
 

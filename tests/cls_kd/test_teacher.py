@@ -5,9 +5,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from cls_kd.run import teacher_config
+from cls_kd import front_end
 from cls_kd.teacher import load_teacher, pretrained
 from stagewise_kd.networks.resnet import resnet
+from stagewise_kd.runs.teacher import teacher_config
 from stagewise_kd.system.errors import UserError
 
 DATA = {"name": "d", "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "fraction": 0.25}
@@ -59,9 +60,9 @@ def test_the_teachers_run_does_not_depend_on_the_students():
     one, other = config(None), config(None)
     other |= {"seed": 4, "epochs": 9, "student": "x", "method": "y"}
     other["data"] = DATA | {"fraction": 0.1}
-    assert teacher_config(one) == teacher_config(other)
-    assert teacher_config(one)["epochs"] == 7
-    assert teacher_config(one)["data"]["fraction"] == 1.0
+    assert teacher_config(one, front_end) == teacher_config(other, front_end)
+    assert teacher_config(one, front_end)["epochs"] == 7
+    assert teacher_config(one, front_end)["data"]["fraction"] == 1.0
 
 
 def test_imagenet_weights_that_cannot_be_fetched(monkeypatch, tmp_path):

@@ -1,5 +1,6 @@
 import random
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,15 +9,16 @@ import torch
 from PIL import Image
 
 from seg_kd import sources, transforms
-from seg_kd.data import Samples, make_data
-from seg_kd.images import read_image
+from seg_kd.channels import read_image
 from seg_kd.legend import Legend, generated_palette, read_legend
 from seg_kd.masks import VOID, read_mask
-from seg_kd.pairs import Part
-from seg_kd.sources import Source, camvid, folder, shapes
-from seg_kd.transforms import A
+from seg_kd.pairs import load_unlabelled
+from seg_kd.sources import camvid, folder, shapes
+from seg_kd.transforms import A, pairwise
+from stagewise_kd.data import division
 from stagewise_kd.data.image_files import find_images
-from stagewise_kd.data.loaders import View
+from stagewise_kd.data.loaders import Data, View
+from stagewise_kd.data.samples import Part, Samples, Source
 from stagewise_kd.system.errors import UserError
 
 RGB = """
@@ -71,8 +73,15 @@ def data_set(
     return root
 
 
+def make_data(source: Source, augment, unlabelled: str | None = None, **options) -> Data:
+    channels, *size = source.train.images[0].shape
+    more = unlabelled and source.unlabelled(*load_unlabelled(unlabelled, tuple(size), channels))
+    views = pairwise(augment(tuple(size))), pairwise(transforms.none(tuple(size)))
+    return division.make_data(source, *views, unlabelled=more, **options)
+
+
 def values(part: Part) -> list[set[int]]:
-    return [set(part.masks[n].unique().tolist()) for n in range(len(part.names))]
+    return [set(part.labels[n].unique().tolist()) for n in range(len(part.names))]
 
 
 def faults(root: Path, size=SIZE, **options) -> str:
@@ -92,7 +101,7 @@ def test_index_masks_of_mixed_sizes_and_formats(tmp_path):
     assert found.palette == generated_palette(3)
     assert found.train.names == [f"train/images/{n}" for n in ("a.jpg", "b.png", "deep/c.bmp")]
     for n in range(3):
-        mask = found.train.masks[n]
+        mask = found.train.labels[n]
         assert found.train.images[n].shape == (3, *SIZE)
         assert mask.dtype == torch.uint8
         assert mask.equal(torch.from_numpy(quadrants(*SIZE)))  # each by itself, and aligned
@@ -108,7 +117,7 @@ def test_rgb_masks_with_void(tmp_path):
     found = folder(str(data_set(tmp_path, RGB, colours)), SIZE)
     assert found.palette == [(0, 0, 0), (128, 64, 128), (0, 0, 255)]
     assert values(found.train) == [{0, 1, 2, VOID}] * 3
-    assert (found.train.masks[0][0] == VOID).all()
+    assert (found.train.labels[0][0] == VOID).all()
 
 
 def test_palette_masks_hold_indices(tmp_path):
@@ -345,7 +354,7 @@ def test_augmentations_end_in_multiples_of_32_with_void_only_in_the_padding(name
 def test_image_and_mask_stay_aligned(name):
     mask = quadrants(64, 64)
     images, masks = (torch.from_numpy(x)[None] for x in (encoded(mask).transpose(2, 0, 1), mask))
-    samples = Samples(Part(["a"], images, masks), getattr(transforms, name)((64, 64)), 0)
+    samples = Samples(Part(["a"], images, masks), pairwise(getattr(transforms, name)((64, 64))), 0)
     whole = 0
     for epoch in range(60):
         image, found = samples[View(epoch, 0)]
@@ -368,7 +377,7 @@ def test_light_multiplies_all_pixels_of_an_image_by_one_factor():
     colour = torch.tensor([40, 80, 160], dtype=torch.uint8)
     images = colour[:, None, None].repeat(1, 64, 64)[None]
     masks = torch.zeros(1, 64, 64, dtype=torch.uint8)
-    samples = Samples(Part(["a"], images, masks), transforms.light((64, 64)), 0)
+    samples = Samples(Part(["a"], images, masks), pairwise(transforms.light((64, 64))), 0)
     factors = []
     for epoch in range(30):
         found = samples[View(epoch, 0)][0].flatten(1).float()
@@ -388,14 +397,16 @@ def test_a_view_depends_on_seed_epoch_and_sample_alone(source, name):
         return [a.equal(b) for a, b in zip(one, other, strict=True)]
 
     augment = getattr(transforms, name)(SIZE)
-    samples = Samples(source.train, augment, 0)
+    samples = Samples(source.train, pairwise(augment), 0)
     first = views(samples, 0)
     views(samples, 3)
     assert all(same(views(samples, 0), first))
     assert samples[View(0, 7)][0].equal(first[7][:3])
-    assert all(same(views(Samples(source.train, getattr(transforms, name)(SIZE), 0), 0), first))
+    assert all(
+        same(views(Samples(source.train, pairwise(getattr(transforms, name)(SIZE)), 0), 0), first)
+    )
     assert not any(same(views(samples, 1), first))
-    assert not any(same(views(Samples(source.train, augment, 1), 0), first))
+    assert not any(same(views(Samples(source.train, pairwise(augment), 1), 0), first))
 
 
 def test_the_steps_of_a_view_are_drawn_independently(source):
@@ -403,7 +414,9 @@ def test_the_steps_of_a_view_are_drawn_independently(source):
     pipeline = A.Compose([A.HorizontalFlip(p=0.5), A.InvertImg(p=0.5)])
     image = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
     image[..., :4] = 10
-    samples = Samples(Part(["a"], image, torch.zeros(1, 8, 8, dtype=torch.uint8)), pipeline, 0)
+    samples = Samples(
+        Part(["a"], image, torch.zeros(1, 8, 8, dtype=torch.uint8)), pairwise(pipeline), 0
+    )
     shown = {tuple(samples[View(epoch, 0)][0][0, 0].tolist()) for epoch in range(50)}
     assert len(shown) == 4
 
@@ -420,7 +433,7 @@ def test_splits_of_generated_shapes(source):
     assert mask.shape == (32, 32)
     index = int(data.splits["val"][0].split("/")[1])
     assert image.equal(source.train.images[index])
-    assert mask.equal(source.train.masks[index])
+    assert mask.equal(source.train.labels[index])
     with pytest.raises(UserError, match="shapes are square"):
         shapes((32, 48))
 
@@ -432,7 +445,7 @@ def test_protocol_paper_chooses_on_the_reported_split(source):
 
 
 def test_a_validation_split_that_is_brought_is_used(source):
-    own = Source(source.classes, source.palette, source.train, source.test, source.test)
+    own = replace(source, val=source.test)
     data = make_data(own, transforms.none)
     assert data.splits["val"] == source.test.names
     assert len(data.splits["train"]) == 20
@@ -510,8 +523,8 @@ def test_camvid(frames):
     assert [len(part.names) for part in (found.train, found.val, found.test)] == [2, 2, 2]
     seen = set.union(*values(found.train), *values(found.test))
     assert {0, 1, 3, VOID} <= seen <= {*range(11), VOID}
-    sky = found.train.masks[0] == 0
-    ground = found.train.masks[0] == 3
+    sky = found.train.labels[0] == 0
+    ground = found.train.labels[0] == 3
     assert sky.nonzero()[:, 0].float().mean() < ground.nonzero()[:, 0].float().mean()
     data = make_data(found, transforms.light)
     assert data.shape == (3, 96, 128)

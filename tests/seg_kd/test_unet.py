@@ -4,9 +4,9 @@ import torch
 
 import seg_kd  # noqa: F401
 from seg_kd.decoders import decoder_shape, matched
-from seg_kd.methods import encoder_blocks
-from seg_kd.networks import describe, open_smp
-from seg_kd.unet import as_blocks, unet
+from seg_kd.networks import open_smp
+from stagewise_kd.networks.origin import rebuild
+from stagewise_kd.networks.unet import as_blocks, unet
 from stagewise_kd.system.errors import UserError
 
 
@@ -50,18 +50,16 @@ def test_blocks_give_what_the_model_gives(options):
 
 @pytest.mark.parametrize("options", [{}, {"depth": 4, "attention": "scse"}, {"width": 0.25}])
 def test_a_network_is_rebuilt_from_its_description(options):
-    depth, width = options.get("depth", 5), options.get("width", 1.0)
-    net = unet("resnet14", 3, convolutions=[1, 2, 1, 2, 1][:depth], **options)
-    described = describe(net, "resnet14", width)
-    again = unet(**described)
+    net = unet("resnet14", 3, convolutions=[1, 2, 1, 2, 1][: options.get("depth", 5)], **options)
+    again = rebuild(net.origin.build, net.origin.arguments)
     again.model.load_state_dict(net.model.state_dict())
-    assert describe(again, "resnet14", width) == described
+    assert again.origin == net.origin
 
 
 def test_an_encoder_stage_runs_no_decoder():
     net = unet("resnet10", 2)
     assert net.needed({"image"}, {"layer2"}) == ["stem", "layer1", "layer2"]
-    assert encoder_blocks(net) == ["stem", "layer1", "layer2", "layer3", "layer4"]
+    assert net.of_role("encoder") == ("stem", "layer1", "layer2", "layer3", "layer4")
     rest = net.needed({"stem", "layer1", "layer2", "layer3", "layer4"}, {"logits"})
     assert rest == ["decoder0", "decoder1", "decoder2", "decoder3", "decoder4", "head"]
 

@@ -69,7 +69,7 @@ def test_network_that_cannot_take_the_image_is_named():
 
 
 def test_stagewise_plan(task):
-    plan = stagewise(task, tiny_net(), tiny_net(), epochs=2, features=["a", "b"], finetune_epochs=3)
+    plan = stagewise(task, tiny_net(), tiny_net(), epochs=2, finetune_epochs=3)
     assert [(s.name, s.trains, s.epochs) for s in plan] == [
         ("a", ("a",), 2),
         ("b", ("b",), 2),
@@ -80,7 +80,7 @@ def test_stagewise_plan(task):
 
 
 def test_unmatched_features_train_with_the_head(task):
-    plan = stagewise(task, tiny_net(), tiny_net(), epochs=1, features=["a", "b"], n_features=1)
+    plan = stagewise(task, tiny_net(), tiny_net(), epochs=1, n_features=1)
     assert [(stage.name, stage.trains) for stage in plan] == [
         ("a", ("a",)),
         ("head", ("b", "head")),
@@ -89,7 +89,7 @@ def test_unmatched_features_train_with_the_head(task):
 
 def test_head_of_the_teacher_is_copied_and_sees_no_label(task):
     student, teacher = tiny_net(seed=1), tiny_net(seed=2)
-    plan = stagewise(task, student, teacher, epochs=1, features=["a", "b"], head="teacher")
+    plan = stagewise(task, student, teacher, epochs=1, head="teacher")
     assert [stage.name for stage in plan] == ["a", "b"]
     weights = [net.blocks["head"].module[2].weight for net in (student, teacher)]
     assert weights[0].equal(weights[1])
@@ -97,19 +97,19 @@ def test_head_of_the_teacher_is_copied_and_sees_no_label(task):
 
 def test_head_of_a_wider_teacher_does_not_fit(task):
     with pytest.raises(UserError, match="the teacher's 'head' does not fit the student"):
-        stagewise(task, tiny_net(4), tiny_net(6), epochs=1, features=["a", "b"], head="teacher")
+        stagewise(task, tiny_net(4), tiny_net(6), epochs=1, head="teacher")
 
 
 @pytest.mark.parametrize("count", [0, 3])
 def test_n_features_out_of_range(task, count):
     with pytest.raises(UserError, match=f"n_features={count}: give 1 to 2"):
-        stagewise(task, tiny_net(), tiny_net(), epochs=1, features=["a", "b"], n_features=count)
+        stagewise(task, tiny_net(), tiny_net(), epochs=1, n_features=count)
 
 
 def test_baselines_are_one_stage_that_trains_everything(task):
     student, teacher = tiny_net(), tiny_net()
     (labels,) = no_teacher(task, student, None, epochs=1)
-    (together,) = simultaneous(task, student, teacher, epochs=1, features=["a", "b"])
+    (together,) = simultaneous(task, student, teacher, epochs=1)
     (soft,) = hinton(task, student, teacher, epochs=1)
     assert labels.trains == together.trains == soft.trains == ("a", "b", "head")
     assert [term.weight for term in together.terms] == pytest.approx([1 / 3] * 3)

@@ -6,13 +6,8 @@ import torch
 from torch import nn
 
 from stagewise_kd.system.errors import UserError
-from stagewise_kd.system.files import (
-    load_weights,
-    read_weights,
-    write_tensors,
-    write_whole,
-    writing_into,
-)
+from stagewise_kd.system.files import write_whole, writing_into
+from stagewise_kd.system.weights import load_weights, read_weights, write_tensors
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):

@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from stagewise_kd.cli.hydra_app import config_folder
 from stagewise_kd.comparison.compare import compare
 from stagewise_kd.comparison.page import Exhibit
 from stagewise_kd.comparison.publish import publish
+from stagewise_kd.runs.composing import composing, config_folder
 from stagewise_kd.runs.config import check_values, resolved, untracked
 from stagewise_kd.runs.experiment import run_experiment
 from stagewise_kd.system.errors import UserError
@@ -77,8 +76,8 @@ def test_a_run_tells_its_tracker_what_it_writes(tmp_path):
 
 @pytest.mark.parametrize("choice", ["csv", "wandb", "tensorboard"])
 def test_config_names_a_tracker(choice):
-    with initialize_config_dir(config_folder("cls"), version_base="1.3"):
-        cfg = compose("config", [f"tracker={choice}", "wandb.group=study", "out=x"])
+    with composing("cls") as compose:
+        cfg = compose([f"tracker={choice}", "wandb.group=study", "out=x"])
     config = resolved(cfg)
     make = instantiate(config["tracker"])
     assert make.func.__name__ == {"csv": "no_tracker"}.get(choice, f"{choice}_tracker")
@@ -115,8 +114,8 @@ def test_sweep_files_give_runs_of_their_own(name, monkeypatch):
             word for part in sweep["command"] for word in words.get(part, [part])
         ]
         assert run == "run"
-        with initialize_config_dir(config_folder(program.split("-")[0]), version_base="1.3"):
-            cfg = compose("config", overrides)
+        with composing(program.split("-")[0]) as compose:
+            cfg = compose(overrides)
         check_values(resolved(cfg))
         assert f"-s{cfg.seed}-id{number}" in cfg.out
         folders.add(cfg.out)

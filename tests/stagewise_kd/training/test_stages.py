@@ -233,9 +233,9 @@ def test_graft_score_of_a_perfect_copy_is_the_teachers(tmp_path):
     setup = make_setup_of(setup, optimizer=frozen, scheduler=None)
     with open_run(tmp_path / "run") as run:
         result = run_experiment(experiment(setup, epochs=1), run)
-    from stagewise_kd.training.score import score
+    from stagewise_kd.training.score import scores
 
-    expected = score(setup.teacher, setup.data.val, setup)
+    expected = scores({"teacher": setup.teacher}, setup.data.val, setup)["teacher"]
     assert [stage["graft"] for stage in result["stages"][:2]] == [expected, expected]
 
 

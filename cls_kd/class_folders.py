@@ -19,6 +19,7 @@ from stagewise_kd.data.image_files import (
     keeps,
     raise_first,
     read_all,
+    unlabelled_files,
 )
 from stagewise_kd.system.errors import raise_faults
 
@@ -61,6 +62,16 @@ def load_images(paths: Sequence[Path], size: Size, in_memory: bool | None = None
     images, faults = read_all(files, keep, threads=max(size) > SMALL)
     raise_first("cannot read every image; replace or delete", faults)
     return images
+
+
+def load_folder(root: str, size: Size) -> tuple[list[str], Images]:
+    """Names and images of a folder without classes, whatever folders are in it.
+
+    Raises:
+        UserError: there are none, or names those that cannot be read.
+    """
+    names, paths = unlabelled_files(root)
+    return names, load_images(paths, size)
 
 
 def find_classes(root: Path, splits: Iterable[str]) -> dict[str, dict[str, list[Path]]]:

@@ -8,8 +8,9 @@ import torch
 from segmentation_models_pytorch.encoders.resnet import ResNetEncoder
 from torch import Tensor, nn
 
-from seg_kd.encoders import encoder_name
 from stagewise_kd.networks.blocks import Block, BlockNet
+from stagewise_kd.networks.encoders import encoder_name
+from stagewise_kd.networks.origin import Origin
 from stagewise_kd.system.errors import UserError
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -76,7 +77,7 @@ def unet(
         if count == 1:
             block.conv2 = nn.Identity()
     model.to(memory_format=torch.channels_last)
-    return as_blocks(model, mean, std)
+    return as_blocks(model, mean, std, encoder, width)
 
 
 def _plain(name: str, options: dict[str, Any]) -> smp.Unet:
@@ -94,7 +95,11 @@ def _pretrained(name: str, options: dict[str, Any]) -> smp.Unet:
 
 
 def as_blocks(
-    model: smp.Unet, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+    model: smp.Unet,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    encoder: str | None = None,
+    width: float = 1.0,
 ) -> BlockNet:
     """An smp U-Net with a ResNet encoder as blocks; the submodules are the model's own.
 
@@ -102,15 +107,28 @@ def as_blocks(
         model: the U-Net; an activation behind its head is left out, so that it gives logits.
         mean: per-channel mean of the input for images in [0, 1]; None for ImageNet's.
         std: per-channel standard deviation, likewise.
+        encoder: name of its encoder, before a width factor; None for the model's own word.
+        width: factor of its encoder's channels.
 
     Raises:
         UserError: the model is no U-Net with a ResNet encoder.
     """
-    encoder: Any = getattr(model, "encoder", None)
-    if not isinstance(model, smp.Unet) or not isinstance(encoder, ResNetEncoder):
-        kind = f"{type(model).__name__} with {type(encoder).__name__}"
+    body: Any = getattr(model, "encoder", None)
+    if not isinstance(model, smp.Unet) or not isinstance(body, ResNetEncoder):
+        kind = f"{type(model).__name__} with {type(body).__name__}"
         raise UserError(f"the network is a {kind}; expected smp.Unet with a ResNet encoder")
-    depth, channels = len(model.decoder.blocks), encoder.conv1.in_channels
+    channels = body.conv1.in_channels
+    plain = ((0.5,) * channels, (0.25,) * channels)
+    usual = IMAGENET if channels == 3 else plain
+    norm = {"mean": [*(mean or usual[0])], "std": [*(std or usual[1])]}
+    arguments = _shape(model, encoder or model.config["encoder_name"], width) | norm
+    origin = Origin("stagewise_kd.networks.unet.unet", arguments, _smp_files(model, arguments))
+    return BlockNet(model, _blocks(model), **norm, origin=origin)
+
+
+def _blocks(model: smp.Unet) -> list[Block]:
+    encoder: Any = model.encoder
+    depth = len(model.decoder.blocks)
     parts = {
         "stem": nn.Sequential(encoder.conv1, encoder.bn1, encoder.relu),
         "layer1": nn.Sequential(encoder.maxpool, *encoder.layer1),
@@ -125,9 +143,34 @@ def as_blocks(
     for index, (block, skip) in enumerate(
         zip(model.decoder.blocks, [*names[-2::-1], None], strict=True)
     ):
-        blocks.append(Block(f"decoder{index}", Up(block), (below, skip) if skip else (below,)))
+        reads = (below, skip) if skip else (below,)
+        blocks.append(Block(f"decoder{index}", Up(block), reads, "decoder"))
         below = f"decoder{index}"
-    blocks.append(Block("head", nn.Sequential(*list(model.segmentation_head)[:2]), (below,)))
-    plain = ((0.5,) * channels, (0.25,) * channels)
-    usual = IMAGENET if channels == 3 else plain
-    return BlockNet(model, blocks, mean or usual[0], std or usual[1])
+    head = nn.Sequential(*list(model.segmentation_head)[:2])
+    blocks.append(Block("head", head, (below,), "head"))
+    return blocks
+
+
+def _shape(model: Any, encoder: str, width: float) -> dict[str, Any]:
+    """The arguments of `unet` that give a network of this shape."""
+    blocks = list(model.decoder.blocks)
+    return {
+        "encoder": encoder,
+        "classes": model.segmentation_head[0].out_channels,
+        "channels": model.encoder.conv1.in_channels,
+        "depth": len(blocks),
+        "width": width,
+        "decoder_channels": [block.conv1[0].out_channels for block in blocks],
+        "convolutions": [1 if isinstance(block.conv2, nn.Identity) else 2 for block in blocks],
+        "attention": "scse" if hasattr(blocks[0].attention1.attention, "sSE") else None,
+        "interpolation": blocks[0].interpolation_mode,
+    }
+
+
+def _smp_files(model: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+    """What smp's `from_pretrained` rebuilds the network from; nothing where smp has none such."""
+    if arguments["width"] != 1 or 1 in arguments["convolutions"]:
+        return {}
+    config = {key: value for key, value in model.config.items() if not key.startswith("_")}
+    own = {"encoder_weights": None, "_model_class": type(model).__name__}
+    return {"config.json": config | own}

@@ -14,6 +14,8 @@ WIDTHS = [64, 64, 128, 256, 512]
 class SlimResNetEncoder(ResNetEncoder):
     """A ResNet encoder of basic blocks with every stage's channels scaled."""
 
+    inplanes: int
+
     def __init__(self, width: float, **options: Any) -> None:
         self._width = width
         super().__init__(**options)

@@ -1,0 +1,97 @@
+"""What classification brings to the skeleton of a run: see `stagewise_kd.runs.front_end`."""
+
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+
+from cls_kd import teacher as teacher_module
+from cls_kd.class_folders import load_folder
+from cls_kd.task import Classification
+from cls_kd.transforms import none, whole_batches
+from stagewise_kd.data.image_files import sides
+from stagewise_kd.data.samples import Part, Source, Transform
+from stagewise_kd.networks.blocks import BlockNet
+from stagewise_kd.networks.resnet import DEPTHS, resnet
+from stagewise_kd.system.errors import UserError
+from stagewise_kd.system.names import Config
+
+PACKAGE = "cls_kd"
+TASK = Classification.name
+
+
+def check(config: Config) -> None:
+    """Check that images have a size.
+
+    Raises:
+        UserError: they have none.
+    """
+    if config["data"]["size"] is None:
+        raise UserError("data.size=null: give one side in pixels, or [height,width]")
+
+
+def make_views(config: Config, source: Source) -> tuple[Transform, Transform]:
+    """The augmentation of the config, and a central crop."""
+    size = sides(config["data"]["size"])
+    return whole_batches(instantiate(config["augment"])(size)), whole_batches(none(size))
+
+
+def load_unlabelled(config: Config, source: Source) -> Part | None:
+    """The images of `data.unlabelled`, at the size of the others."""
+    root, size = config["data"]["unlabelled"], sides(config["data"]["size"])
+    if root is None:
+        return None
+    return source.unlabelled(*load_folder(root, size))
+
+
+def make_task(config: Config, source: Source) -> Classification:
+    """One of the classes of the data."""
+    return Classification(len(source.classes))
+
+
+def untrained_teacher(config: Config, source: Source) -> BlockNet:
+    """A network of the teacher's shape."""
+    return _network(config, config["teacher"], len(source.classes))
+
+
+def load_teacher(config: Config, source: Source) -> BlockNet:
+    """The teacher of `teacher.checkpoint`."""
+    return teacher_module.load_teacher(config, source.classes)
+
+
+def make_student(config: Config, source: Source, teacher: BlockNet | None) -> BlockNet:
+    """The student with random weights, or in a teacher's own run perhaps with ImageNet's."""
+    student = config["student"]
+    torch.manual_seed(config["seed"])  # whatever building the teacher has drawn
+    if student.get("pretrained"):  # a teacher in its own training run
+        return teacher_module.pretrained(student["name"], len(source.classes))
+    return _network(config, student, len(source.classes))
+
+
+def method_options(config: Config) -> dict[str, Any]:
+    """None beside the config's own."""
+    return {}
+
+
+def told(config: Config, student: BlockNet) -> str | None:
+    """Nothing more of a student than the tables tell."""
+    return None
+
+
+def teacher_changes(config: Config) -> Config:
+    """The teacher as a student of all data."""
+    student = {key: config["teacher"][key] for key in ("name", "head", "pretrained")}
+    whole = {"fraction": 1.0, "label_fraction": 1.0, "unlabelled": None, "rest_as_test": False}
+    return {"student": student, "data": config["data"] | whole}
+
+
+def _network(config: Config, network: dict[str, Any], classes: int) -> BlockNet:
+    """A network of the config with random weights.
+
+    Raises:
+        UserError: there is no network of that name.
+    """
+    if network["name"] not in DEPTHS:
+        raise UserError(f"network {network['name']!r} is unknown; there are {', '.join(DEPTHS)}")
+    data = config["data"]
+    return resnet(network["name"], classes, network["head"], data["mean"], data["std"])

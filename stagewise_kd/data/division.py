@@ -1,0 +1,93 @@
+"""From a data set to the splits that a run trains and is scored on."""
+
+from stagewise_kd.data.loaders import Data
+from stagewise_kd.data.samples import Part, Samples, Source, Transform
+from stagewise_kd.data.splits import split_hash, take_fraction, train_and_val
+from stagewise_kd.system.errors import UserError
+
+
+def make_data(
+    source: Source,
+    augment: Transform,
+    whole: Transform,
+    *,
+    fraction: float = 1.0,
+    label_fraction: float = 1.0,
+    seed: int = 0,
+    val: int | None = None,
+    view_seed: int = 0,
+    splits: str | None = None,
+    unlabelled: Part | None = None,
+    rest_as_test: bool = False,
+    protocol: str = "holdout",
+) -> Data:
+    """Choose the images of each split.
+
+    Args:
+        source: the data set.
+        augment: of train images.
+        whole: of the others: as they are validated.
+        fraction: share of the train split that is used, class-balanced.
+        label_fraction: share of those images whose labels are used; the others train the stages
+            that see no label.
+        seed: chooses the split.
+        val: how many train images are held out, where the data set brings no val split; None for
+            a tenth, at most 2,000.
+        view_seed: chooses the augmented views.
+        splits: folder with train.txt and val.txt, to be used instead of the seeded split.
+        unlabelled: further images, for the stages that see no label.
+        rest_as_test: report on the part of train that is not used, as published for 25 % data.
+        protocol: "holdout" chooses epochs on a validation split; "paper" on the reported one.
+
+    Raises:
+        UserError: the options leave a split without images.
+    """
+    every = source.train
+    if not every.names:
+        raise UserError("the train split holds no images")
+    train, cut = train_and_val(
+        every.names,
+        every.groups,
+        source.val is not None,
+        seed=seed,
+        val=val,
+        splits=splits,
+        protocol=protocol,
+    )
+    taken = take_fraction(train, fraction, len(every.names))
+    labelled = take_fraction(taken, label_fraction, len(taken), "data.label_fraction")
+    test = source.test
+    if rest_as_test:
+        test = every.take(sorted(train[len(taken) :]))
+        if not test.names:
+            raise UserError("data.rest_as_test=true: nothing of train is left; lower data.fraction")
+    parts = {
+        "train": every.take(labelled),
+        "val": test if protocol == "paper" else source.val or every.take(cut),
+        "test": test,
+    }
+    more = _without_labels(source, taken[len(labelled) :], unlabelled)
+    if more.names:
+        parts["images"] = parts["train"] + more
+    names = {split: part.names for split, part in parts.items()}
+    views = {
+        split: Samples(part, augment, view_seed)
+        if split in ("train", "images")
+        else Samples(part, whole)
+        for split, part in parts.items()
+    }
+    return Data(
+        views["train"],
+        views["val"],
+        views["test"],
+        tuple(views["val"][0][0].shape),
+        split_hash(names),
+        names,
+        views.get("images"),
+    )
+
+
+def _without_labels(source: Source, rest: list[str], unlabelled: Part | None) -> Part:
+    """The train images whose labels are not used, and further ones."""
+    part = source.unlabelled(rest, source.train.take(rest).images)
+    return part if unlabelled is None else part + unlabelled

@@ -1,0 +1,113 @@
+"""A data set as it lies on disk, and the samples of a split as a run draws them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+from torch.utils.data import ConcatDataset, Dataset
+
+from stagewise_kd.data.image_files import Images, Subset, places
+from stagewise_kd.data.loaders import View
+
+Sample = tuple[Tensor, Any]  # image uint8 (C, H, W) and label
+Colour = tuple[int, int, int]
+Transform = Callable[[Sequence[Sample], Sequence[int]], list[Sample]]
+"""Samples as networks see them: each augmented by its seed, or as it is where there are none."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One split as it lies on disk: names, uint8 images (C, H, W), a label for each."""
+
+    names: list[str]
+    images: Images
+    labels: Images
+
+    def take(self, names: list[str]) -> "Part":
+        """The named samples, in that order."""
+        chosen = places(self.names, names)
+        return Part(names, Subset(self.images, chosen), Subset(self.labels, chosen))
+
+    def __add__(self, other: "Part") -> "Part":
+        """The samples of both."""
+        return Part(
+            self.names + other.names,
+            ConcatDataset([self.images, other.images]),  # type: ignore[list-item]
+            ConcatDataset([self.labels, other.labels]),  # type: ignore[list-item]
+        )
+
+    @property
+    def groups(self) -> list[int]:
+        """The class of each sample, by which splits are balanced; 0 where a label is a mask."""
+        if not self.names or not isinstance(self.labels[0], int):
+            return [0] * len(self.names)
+        return [self.labels[index] for index in range(len(self.names))]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set: its classes, train and test, val where it brings one.
+
+    Args:
+        classes: names, by index.
+        train: what students learn from.
+        test: what is reported.
+        val: what epochs are chosen on; None: a part of train.
+        palette: a colour a class, of data sets whose labels are masks.
+        blank: the label of an image that has none.
+    """
+
+    classes: list[str]
+    train: Part
+    test: Part
+    val: Part | None = None
+    palette: Sequence[Colour] | None = None
+    blank: Any = 0
+
+    def unlabelled(self, names: list[str], images: Images) -> Part:
+        """Images without labels as a part."""
+        return Part(names, images, Repeated(self.blank, len(names)))
+
+
+class Repeated:
+    """The same label for every image."""
+
+    def __init__(self, label: Any, count: int) -> None:
+        self._label = label
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> Any:
+        return self._label
+
+
+class Samples(Dataset[Any]):
+    """Images and labels; with a seed it is indexed by `View`, else by number.
+
+    A view depends on the seed, the epoch and the sample alone, so it is the same in every stage,
+    whichever process draws it, and however often the run was interrupted.
+    """
+
+    def __init__(self, part: Part, transform: Transform, seed: int | None = None) -> None:
+        self._part = part
+        self._transform = transform
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return len(self._part.names)
+
+    def __getitem__(self, key: View | int) -> Sample:
+        """An image uint8 (C, H, W) and its label."""
+        return self.__getitems__([key])[0]
+
+    def __getitems__(self, keys: Sequence[View | int]) -> list[Sample]:
+        numbers = [key.sample if isinstance(key, View) else key for key in keys]
+        found = [(self._part.images[n], self._part.labels[n]) for n in numbers]
+        return self._transform(found, [k.seed(self._seed) for k in keys if isinstance(k, View)])
+
+    def raw(self, number: int) -> Sample:
+        """An image and its label as they lie on disk."""
+        return self._part.images[number], self._part.labels[number]

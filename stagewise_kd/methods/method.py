@@ -1,0 +1,90 @@
+"""What a distillation method tells of itself, and where it is found by its name.
+
+A method is a function `(task, student, teacher, *, epochs, **options) -> Plan` in a module of this
+package that bears its name: `stagewise_kd.methods.hinton.hinton`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from inspect import signature
+from pkgutil import iter_modules
+from typing import Any, TypeVar
+
+from stagewise_kd.methods.plan import Plan
+from stagewise_kd.system.errors import UserError
+
+Method = Callable[..., Plan]
+Function = TypeVar("Function", bound=Method)
+
+
+@dataclass(frozen=True)
+class About:
+    """What a method tells of itself.
+
+    Args:
+        needs_teacher: whether any term is against the teacher.
+        one_stage: whether everything trains at once, so that `budget=matched` gives it the epochs
+            of all stages of stagewise distillation together.
+
+    Which shapes must agree, the terms of its plan tell: see `Term.adapter`.
+    """
+
+    needs_teacher: bool = True
+    one_stage: bool = False
+
+
+def describes(
+    needs_teacher: bool = True, one_stage: bool = False
+) -> Callable[[Function], Function]:
+    """Let a method tell something of itself."""
+
+    def describe(function: Function) -> Function:
+        function.about = About(needs_teacher, one_stage)  # type: ignore[attr-defined]
+        return function
+
+    return describe
+
+
+def about(method: Method) -> About:
+    """What a method tells of itself; one that tells nothing needs a teacher, and has stages."""
+    while isinstance(method, partial):
+        method = method.func
+    told: About = getattr(method, "about", About())
+    return told
+
+
+def takes(method: Method, option: str) -> bool:
+    """Whether a method has an option of this name."""
+    parameters = signature(method).parameters
+    return option in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
+def find_method(name: str) -> Method:
+    """The method of a name.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name not in method_names():
+        raise UserError(
+            f"method={name!r}: there are {', '.join(method_names())}; or give a function "
+            "(task, student, teacher, *, epochs) that returns a plan"
+        )
+    found: Method = getattr(import_module(f"{__package__}.{name}"), name)
+    return found
+
+
+def method_names() -> list[str]:
+    """Names of all methods: of the modules here that define a function of their own name."""
+    modules: list[Any] = [
+        import_module(f"{__package__}.{info.name}")
+        for info in iter_modules(import_module(__package__).__path__)
+    ]
+    names = [module.__name__.rsplit(".", 1)[-1] for module in modules]
+    return [
+        name
+        for name, module in zip(names, modules, strict=True)
+        if hasattr(getattr(module, name, None), "about")
+    ]

@@ -1,0 +1,126 @@
+"""From a resolved config to its experiment."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+
+from stagewise_kd.cache.budget import Caching
+from stagewise_kd.methods.checks import check_plan
+from stagewise_kd.methods.method import about
+from stagewise_kd.methods.plan import Plan
+from stagewise_kd.methods.task import Task
+from stagewise_kd.networks.blocks import BlockNet
+from stagewise_kd.runs.config import untracked
+from stagewise_kd.runs.experiment import Experiment
+from stagewise_kd.runs.front_end import FrontEnd, load_data
+from stagewise_kd.runs.method import method_of, stage_epochs
+from stagewise_kd.runs.teacher import needs_teacher, trained_teacher
+from stagewise_kd.system.console import console
+from stagewise_kd.system.names import Config, method_name
+from stagewise_kd.system.processes import rank
+from stagewise_kd.tracking.trackers import no_tracker
+from stagewise_kd.training.setup import Fitting, Setup
+
+
+def build(front_end: FrontEnd, config: Config, text: str, out: Path) -> Experiment:
+    """The experiment of a resolved config; trains the teacher first where there is none.
+
+    Args:
+        front_end: of the task.
+        config: the resolved config.
+        text: the same as YAML.
+        out: the run folder.
+
+    Raises:
+        UserError: anything in the config or the data is wrong.
+    """
+    torch.manual_seed(config["seed"])
+    data, source = load_data(front_end, config)
+    task = front_end.make_task(config, source)
+    if needs_teacher(config):
+        teacher = front_end.untrained_teacher(config, source)
+        student = front_end.make_student(config, source, teacher)
+        # before hours of training
+        check_plan(
+            make_plan(front_end, config, task, student, teacher), student, teacher, data.shape
+        )
+        with torch.random.fork_rng(devices=[]):
+            config = trained_teacher(partial(build, front_end), config, front_end)
+    has_teacher = config["teacher"] and config["teacher"]["checkpoint"]
+    trained = front_end.load_teacher(config, source) if has_teacher else None
+    student = front_end.make_student(config, source, trained)
+    facts = make_facts(config, task)
+    if (line := front_end.told(config, student)) and rank() == 0:
+        console.print(line, soft_wrap=True)
+    classes, size = source.classes, config["data"]["size"]
+    described = {"classes": classes, "palette": source.palette, "size": size}
+    setup = Setup(student, trained, task, data, make_fitting(config, facts, out))
+    plan = make_plan(front_end, config, task, student, trained)
+    return Experiment(setup, plan, facts, text, described)
+
+
+def make_plan(
+    front_end: FrontEnd,
+    config: Config,
+    task: Task,
+    student: BlockNet,
+    teacher: BlockNet | None,
+) -> Plan:
+    """The plan of the config's method, which copies what it keeps of the teacher."""
+    stages = len(student.of_role("encoder")) + 1  # of stagewise distillation
+    epochs = stage_epochs(config, stages)
+    method = instantiate(config["method"], **front_end.method_options(config))
+    plan: Plan = method(task, student, teacher, epochs=epochs)
+    return plan
+
+
+def make_fitting(config: Config, facts: dict[str, Any], out: Path) -> Fitting:
+    """How the stages of a run are trained.
+
+    Args:
+        config: the resolved config.
+        facts: the keys of result.json that name the experiment.
+        out: the run folder.
+
+    Raises:
+        UserError: the tracker is not installed.
+    """
+    cache, clips = config["cache"], config["trainer"].get("gradient_clip_val")
+    # Lightning cannot clip the gradients of a fused step in mixed precision.
+    plain = {"fused": False} if clips and config["optimizer"].get("fused") else {}
+    tracker = instantiate(config["tracker"]) if "tracker" in config else no_tracker
+    return Fitting(
+        optimizer=instantiate(config["optimizer"], **plain),
+        scheduler=instantiate(config["scheduler"]),
+        batch_size=config["batch_size"],
+        seed=config["seed"],
+        workers=config["workers"],
+        graft=config["graft"],
+        trainer=config["trainer"],
+        tracker=tracker(out, untracked(config), facts),
+        compile=config["compile"],
+        cache=Caching(**cache) if cache and cache["budget_gb"] != 0 else None,
+    )
+
+
+def make_facts(config: Config, task: Task) -> dict[str, Any]:
+    """The keys of result.json that name the experiment."""
+    teacher, decoder = config["teacher"], config.get("decoder")
+    told = about(method_of(config))
+    return {
+        "task": task.name,
+        "dataset": config["data"]["name"],
+        "data_fraction": config["data"]["fraction"],
+        "method": method_name(config),
+        "needs_teacher": told.needs_teacher,
+        "one_stage": told.one_stage,
+        "student": config["student"]["name"],
+        "teacher": teacher["name"] if teacher else None,
+        "teacher_checkpoint": teacher["checkpoint"] if teacher else None,
+        "decoder": decoder["name"] if decoder else None,
+        "seed": config["seed"],
+        "protocol": config["eval"]["protocol"],
+    }

@@ -1,0 +1,40 @@
+"""What predicting on image files starts with, whatever is predicted."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from stagewise_kd.data.image_files import find_images
+from stagewise_kd.networks.blocks import BlockNet
+from stagewise_kd.runs.student import open_student
+from stagewise_kd.system.errors import UserError
+from stagewise_kd.system.processes import local_device
+
+Files = list[tuple[Path, Path]]
+
+
+def student_and_files(
+    task: str, run: Path, paths: Sequence[Path]
+) -> tuple[BlockNet, dict[str, Any], Files]:
+    """A finished student on its device, its description, and the images to predict.
+
+    Args:
+        task: what the student must have been trained for.
+        run: the run folder.
+        paths: image files and folders of them.
+
+    Returns:
+        Of each image its file, and its name below the path that it was found by.
+
+    Raises:
+        UserError: the run is not finished, or a path holds no images.
+    """
+    student, described = open_student(run, task)
+    files = [
+        (file, file.relative_to(path if path.is_dir() else path.parent))
+        for path in paths
+        for file in (find_images(path) if path.is_dir() else [path])
+    ]
+    if not files:
+        raise UserError(f"{', '.join(map(str, paths))}: no images there")
+    return student.to(local_device({})), described, files
