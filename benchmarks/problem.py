@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cls_kd.run
 import numpy as np
 import torch
 from hydra.utils import instantiate

@@ -64,6 +64,13 @@ class BlockNet(nn.Module):
         for name, values in (("mean", mean), ("std", std)):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
 
+    def train(self, mode: bool = True) -> "BlockNet":
+        """Set the mode of the model, and of the blocks, which are no submodules of their own."""
+        super().train(mode)
+        for block in self.blocks.values():
+            block.module.train(mode)
+        return self
+
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the blocks in running order."""

@@ -79,6 +79,10 @@ class StageModule(lightning.LightningModule):
             module.train(mode)
         return self
 
+    def on_validation_model_train(self) -> None:
+        """Set the modes after validation, those of the blocks too, which Lightning cannot see."""
+        self.train()
+
     def on_fit_start(self) -> None:
         """Bring the teacher to the student's device."""
         for teacher in self._teacher:
