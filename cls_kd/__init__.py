@@ -1,1 +1,22 @@
-"""Classification front end: ResNet students from ResNet teachers."""
+"""Classification front end: a smaller classifier out of a trained one."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cls_kd.api import distill
+    from stagewise_kd import load
+
+__all__ = ["distill", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for: help on a command line need not wait for torch."""
+    if name == "distill":
+        from cls_kd.api import distill
+
+        return distill
+    if name == "load":
+        from stagewise_kd import load
+
+        return load
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,8 +1,58 @@
-"""Stagewise knowledge distillation: the engine that both front ends share."""
+"""Stagewise knowledge distillation: a smaller network out of your own, block by block.
 
-from stagewise_kd.methods.plan import Plan, Stage, Term
-from stagewise_kd.networks.blocks import Block, BlockNet
-from stagewise_kd.system.errors import UserError
+    import stagewise_kd as skd
 
-__all__ = ["Block", "BlockNet", "Plan", "Stage", "Term", "UserError"]
+    run = skd.distill(student, teacher, images, task=…)   # cls_kd.distill, seg_kd.distill
+    model = skd.load("runs/first")
+
+Names are imported where they are first used, so that a command line that only prints its help need
+not wait for torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stagewise_kd.methods.plan import Monitor, Plan, Stage, Term
+    from stagewise_kd.methods.task import Task
+    from stagewise_kd.networks.blocks import Block, BlockNet
+    from stagewise_kd.networks.cutting import cut
+    from stagewise_kd.runs.distill import Run, distill
+    from stagewise_kd.runs.student import load
+    from stagewise_kd.system.errors import UserError
+
 __version__ = "0.1.0"
+__all__ = [
+    "Block",
+    "BlockNet",
+    "Monitor",
+    "Plan",
+    "Run",
+    "Stage",
+    "Task",
+    "Term",
+    "UserError",
+    "cut",
+    "distill",
+    "load",
+]
+_HOME = {
+    "methods.plan": ("Monitor", "Plan", "Stage", "Term"),
+    "methods.task": ("Task",),
+    "networks.blocks": ("Block", "BlockNet"),
+    "networks.cutting": ("cut",),
+    "runs.distill": ("Run", "distill"),
+    "runs.student": ("load",),
+    "system.errors": ("UserError",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOME.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

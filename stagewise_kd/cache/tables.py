@@ -61,7 +61,7 @@ class Tables:
         self._nets, self._costs, self._data = nets, costs, data
         self._dtype, self._precision, self._loading = dtype, precision, loading
         self._identity = [config, data.split_hash, str(dtype), precision]
-        self._example = Feed(data.val).__getitems__([0])
+        self._example = Feed(data.val).load([0])
         self._hashes: dict[Owner, dict[str, str]] = {}
 
     def note_weights(self, device: torch.device) -> None:
@@ -86,8 +86,8 @@ class Tables:
         """Shape and type of one row."""
         if column.owner != "data":
             return self._costs[column.owner][column.name].shape, self._dtype
-        image, labels = self._example.image, self._example.labels
-        example = image if column.name == IMAGE and image is not None else labels
+        images, labels = self._example
+        example = images if column.name == IMAGE else labels
         return tuple(example.shape[1:]), example.dtype
 
     def missing_bytes(self, splits: Sequence[Split], chosen: set[Column]) -> int:

@@ -127,14 +127,15 @@ class Feed(Dataset[Any]):
         first = keys[0]
         view = first.epoch if isinstance(first, View) else 0
         numbers = torch.tensor([key.sample if isinstance(key, View) else key for key in keys])
-        image, labels = self._load(keys) if self.loads else (None, torch.zeros(len(keys)))
+        image, labels = self.load(keys) if self.loads else (None, torch.zeros(len(keys)))
         known: dict[str, dict[str, Tensor]] = {"student": {}, "teacher": {}, "data": {}}
         for column, views in self.cached.items():
             known[column.owner][column.name] = views[view].take(numbers)
         data = known.pop("data")
         return Batch(data.get(IMAGE, image), labels=data.get(LABELS, labels), **known)
 
-    def _load(self, keys: Sequence[Key]) -> tuple[Tensor, Tensor]:
+    def load(self, keys: Sequence[Key]) -> tuple[Tensor, Tensor]:
+        """Images and labels of samples or views, from the samples."""
         samples: Any = self.samples
         several = getattr(samples, "__getitems__", None)
         collate = getattr(samples, "collate", default_collate)

@@ -22,8 +22,8 @@ def check_plan(
         shape: of an input image: channels, height and width.
 
     Returns:
-        The adapters of each stage: behind the student's feature by the name of the term, in front
-        of a block that the teacher feeds by `into` of what it reads.
+        The adapters of each stage: behind the student's feature by `behind` of the term's name, in
+        front of a block that the teacher feeds by `into` of what it reads.
 
     Raises:
         UserError: lists every fault of the plan.
@@ -37,16 +37,23 @@ def check_plan(
             if stage.name in adapters:
                 faults.append(f"stage {stage.name!r} stands twice in the plan")
             faults += _stage_faults(stage, student)
-            made = {t.name: _behind(stage.name, t, shapes, targets, faults) for t in stage.terms}
+            made = {
+                behind(t.name): _behind(stage.name, t, shapes, targets, faults) for t in stage.terms
+            }
             made |= _in_front(stage, student, shapes, targets, faults)
             adapters[stage.name] = nn.ModuleDict({k: m for k, m in made.items() if m is not None})
     raise_faults("the plan cannot run", faults)
     return adapters
 
 
+def behind(term: str) -> str:
+    """Name of the adapter from the student's feature to the teacher's; modules have no dots."""
+    return term.replace(".", "/")
+
+
 def into(feature: str) -> str:
     """Name of the adapter from the teacher's feature to the student's that it stands for."""
-    return f"into {feature}"
+    return behind(f"into {feature}")
 
 
 def _shapes(net: BlockNet, shape: tuple[int, ...], who: str, faults: list[str]) -> Shapes:
@@ -110,25 +117,20 @@ def _in_front(
     stage: Stage, student: BlockNet, shapes: Shapes, targets: Shapes, faults: list[str]
 ) -> dict[str, nn.Module | None]:
     """The adapters from the teacher's width to the student's, where the teacher feeds a block."""
-    if stage.fed == "student":
-        return {}
-    stands = dict(stage.match)
     made: dict[str, nn.Module | None] = {}
-    for ours in sorted(stage.starts(student) - {IMAGE}):
-        theirs = stands.get(ours)
+    for ours, theirs in sorted(stage.inputs(student).items()):
+        where = f"stage {stage.name!r}"
         if theirs not in targets:
             faults.append(
-                f"stage {stage.name!r}: is fed by the teacher, and no feature of its stands for "
-                f"{ours!r}; match that too, or set method.fed=student"
+                f"{where}: the teacher has no feature {theirs!r}, which stands for {ours!r}"
+            )
+        elif not _alike(shapes[ours], targets[theirs]):
+            faults.append(
+                f"{where}: reads {ours!r}, {shapes[ours]}, which the teacher's {theirs!r}, "
+                f"{targets[theirs]}, cannot stand for; set method.fed=student"
             )
         elif shapes[ours] != targets[theirs]:
-            if not _alike(shapes[ours], targets[theirs]):
-                faults.append(
-                    f"stage {stage.name!r}: reads {ours!r}, {shapes[ours]}, which the teacher's "
-                    f"{theirs!r}, {targets[theirs]}, cannot stand for; set method.fed=student"
-                )
-            else:
-                made[into(ours)] = _adapter(targets[theirs], shapes[ours])
+            made[into(ours)] = _adapter(targets[theirs], shapes[ours])
     return made
 
 

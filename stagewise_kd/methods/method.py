@@ -49,16 +49,48 @@ def describes(
 
 def about(method: Method) -> About:
     """What a method tells of itself; one that tells nothing needs a teacher, and has stages."""
+    told: About = getattr(plain(method), "about", About())
+    return told
+
+
+def plain(method: Method) -> Method:
+    """The function itself, of one some of whose options are set."""
     while isinstance(method, partial):
         method = method.func
-    told: About = getattr(method, "about", About())
-    return told
+    return method
 
 
 def takes(method: Method, option: str) -> bool:
     """Whether a method has an option of this name."""
     parameters = signature(method).parameters
     return option in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
+def chosen_method(
+    method: str | Method, options: dict[str, Any], taught: bool, labelled: bool
+) -> tuple[Method, dict[str, Any]]:
+    """A method and its options, held against what there is.
+
+    Args:
+        method: a name, or the function.
+        options: that the caller has given.
+        taught: whether there is a teacher.
+        labelled: whether there are labels; without, a head that can be the teacher's is.
+
+    Raises:
+        UserError: the method is unknown, has no such option, or needs a teacher.
+    """
+    found = find_method(method) if isinstance(method, str) else method
+    name = plain(found).__name__
+    if about(found).needs_teacher and not taught:
+        raise UserError(f"method {name!r} needs a teacher; give one, or method='no_teacher'")
+    if wrong := [option for option in options if not takes(found, option)]:
+        known = [p.name for p in signature(found).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        raise UserError(
+            f"method {name!r} has no option {', '.join(wrong)}; it has {', '.join(known)}"
+        )
+    keeps = {"head": "teacher"} if not labelled and takes(found, "head") else {}
+    return found, keeps | options
 
 
 def find_method(name: str) -> Method:

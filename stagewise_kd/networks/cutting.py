@@ -230,8 +230,9 @@ def _check(net: BlockNet, example: Tensor) -> None:
     modes = {module: module.training for module in net.modules()}
     with torch.inference_mode():
         net.eval()
-        blocks = net.features({IMAGE: example * net.std + net.mean}, {LOGITS})[LOGITS]
-        whole = net.model(example)
+        image = example * net.std + net.mean
+        blocks = net.features({IMAGE: image}, {LOGITS})[LOGITS]
+        whole = net.model((image - net.mean) / net.std)  # example, as it is rounded on this way
     for module, mode in modes.items():
         module.training = mode
     if not isinstance(whole, Tensor) or not whole.equal(blocks):

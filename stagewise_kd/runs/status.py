@@ -111,7 +111,7 @@ def read_jobs(folder: Path) -> list[Job]:
 def _config(path: Path) -> tuple[str | None, str | None]:
     """The method of a run, and where the teachers lie that it trains for itself."""
     config: Any = OmegaConf.load(path / "config.yaml")
-    store = config.teacher.store if config.get("teacher") else None
+    store = OmegaConf.select(config, "teacher.store")
     return method_name(config), store
 
 

@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from stagewise_kd.methods.checks import behind
 from stagewise_kd.methods.plan import Stage
 from stagewise_kd.networks.blocks import IMAGE, LOGITS
 from stagewise_kd.training.score import TEACHER, Predict, scores
@@ -40,7 +41,7 @@ def pieces(stage: Stage, adapters: nn.ModuleDict) -> dict[str, tuple[str, nn.Mod
     return {
         str(term.teacher): (
             term.student,
-            adapters[term.name].eval() if term.name in adapters else nn.Identity(),
+            adapters[name].eval() if (name := behind(term.name)) in adapters else nn.Identity(),
         )
         for term in stage.terms
     }

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from stagewise_kd.data.batches import ready
 from stagewise_kd.data.loaders import Batch
-from stagewise_kd.methods.checks import into
+from stagewise_kd.methods.checks import behind, into
 from stagewise_kd.methods.plan import Stage
 from stagewise_kd.methods.task import Task
 from stagewise_kd.networks.blocks import LOGITS, BlockNet
@@ -106,7 +106,7 @@ class StageModule(lightning.LightningModule):
         return {
             term.name: term.weight
             * term.loss(
-                self.adapt(term.name, features[term.student]),
+                self.adapt(behind(term.name), features[term.student]),
                 batch.labels if term.teacher is None else targets[term.teacher],
             )
             for term in self.stage.terms

@@ -76,3 +76,57 @@ def test_copy_block_copies_one_block_only():
     copy_block(source, target, "head")
     assert target.blocks["head"].module[2].weight.equal(source.blocks["head"].module[2].weight)
     assert target.blocks["a"].module[0].weight.equal(before)
+
+
+class Scaled(nn.Module):
+    """Doubles what it reads, in place."""
+
+    def forward(self, x):
+        return x.mul_(2)
+
+
+@pytest.mark.parametrize(
+    "second", [nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(4, 4, 1)), Scaled()]
+)
+@pytest.mark.parametrize("mode", ["train", "inference"])
+def test_a_block_that_starts_in_place_leaves_the_feature_before_it(second, mode):
+    torch.manual_seed(0)
+    model = nn.ModuleDict({"first": nn.Conv2d(3, 4, 1), "second": second, "third": nn.Identity()})
+    reads = {"first": "image", "second": "first", "third": "first"}  # third reads it afterwards
+    blocks = [Block(name, model[name], (read,)) for name, read in reads.items()]
+    net = BlockNet(model, blocks, [0.0], [1.0])
+    image = torch.randn(2, 3, 5, 5)
+    with torch.inference_mode(mode == "inference"):
+        for _ in range(3):  # the first time finds it out
+            given = net.features({"image": image}, {"first"})["first"]
+            held = given.clone()
+            found = net.features({"first": given}, {"second", "third"})
+            assert given.equal(held)  # what a cache gave
+            assert found["third"].equal(held)
+            both = net.features({"image": image}, {"first", "second"})
+            assert both["first"].equal(held)  # what a term holds
+            assert both["second"].equal(found["second"])
+    assert (held < 0).any()
+
+
+def test_a_gradient_passes_into_what_a_block_in_place_reads():
+    model = nn.ModuleDict({"first": nn.Conv2d(3, 4, 1), "second": nn.ReLU(inplace=True)})
+    blocks = [
+        Block("first", model["first"], ("image",)),
+        Block("second", model["second"], ("first",)),
+    ]
+    net = BlockNet(model, blocks, [0.0], [1.0])
+    net.features({"image": torch.rand(1, 3, 2, 2)}, {"second"})["second"].sum().backward()
+    assert model["first"].weight.grad.abs().sum() > 0
+
+
+def test_roles_tell_blocks_apart(skips):
+    assert skips.of_role("encoder") == ("shallow", "deep", "up", "head")
+    assert tiny_net().of_role("encoder") == ("a", "b")
+    assert tiny_net().of_role("head", "encoder") == ("a", "b", "head")
+
+
+def test_the_mode_reaches_the_blocks_themselves():
+    net = tiny_net()
+    assert all(block.module.training for block in net.train().blocks.values())
+    assert not any(block.module.training for block in net.eval().blocks.values())

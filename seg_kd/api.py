@@ -1,0 +1,18 @@
+"""Distilling segmentation networks from Python."""
+
+from functools import wraps
+from typing import Any
+
+import stagewise_kd
+from seg_kd.task import Segmentation
+
+
+def segmentation(classes: int) -> Segmentation:
+    """The task of so many classes, called by their numbers; a single one stands for two."""
+    return Segmentation([str(number) for number in range(max(classes, 2))])
+
+
+@wraps(stagewise_kd.distill)
+def distill(*args: Any, **options: Any) -> stagewise_kd.Run:
+    """`stagewise_kd.distill` of the task segmentation: labels are masks (H, W), 255 is void."""
+    return stagewise_kd.distill(*args, task=segmentation, **options)

@@ -1,0 +1,127 @@
+"""A user's own networks as blocks."""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from stagewise_kd.data.batches import unit_images
+from stagewise_kd.data.loaders import Data, Feed
+from stagewise_kd.methods.method import Method, takes
+from stagewise_kd.networks.blocks import IMAGE, Block, BlockNet
+from stagewise_kd.networks.cutting import cut
+from stagewise_kd.system.errors import UserError
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+At = Sequence[str] | Sequence[Sequence[str]] | None
+
+
+class Norm(NamedTuple):
+    """Per-channel mean and standard deviation of uint8 images in [0, 1], as far as given."""
+
+    mean: Sequence[float] | None
+    std: Sequence[float] | None
+
+
+def own_networks(
+    student: nn.Module, teacher: nn.Module | None, data: Data, at: At, norm: Norm, method: Method
+) -> tuple[BlockNet, BlockNet | None, dict[str, list[float] | None]]:
+    """Copies of both networks as blocks, and the normalization that was asked for.
+
+    Args:
+        student: the network to train.
+        teacher: the trained one, or None.
+        data: what they take.
+        at: where to cut both, or each.
+        norm: of uint8 images; of float ones there is none.
+        method: one that matches no features needs no blocks.
+
+    Raises:
+        UserError: a network cannot be cut, or the normalization does not fit the images.
+    """
+    images, _ = Feed(data.val).load([0])
+    if images.is_floating_point() and norm != (None, None):
+        raise UserError("mean, std: are those of uint8 images; float images are taken as they are")
+    ends = _each(at)
+    cuts = takes(method, "match")
+    ours, theirs = (
+        None if net is None else _as_blocks(net, images, names, norm, cuts, who)
+        for net, names, who in zip((student, teacher), ends, ("student", "teacher"), strict=True)
+    )
+    assert ours is not None
+    return ours, theirs, {name: value and [*value] for name, value in norm._asdict().items()}
+
+
+def _each(at: At) -> tuple[Sequence[str] | None, Sequence[str] | None]:
+    """Where to cut the student, and where the teacher."""
+    if at is None or all(isinstance(name, str) for name in at):
+        return at, at  # type: ignore[return-value]
+    if len(at) != 2:
+        raise UserError(f"at={at}: give names of modules, or a pair of such lists")
+    return at[0], at[1]
+
+
+def _as_blocks(
+    net: nn.Module,
+    images: Tensor,
+    at: Sequence[str] | None,
+    norm: Norm,
+    cuts: bool,
+    who: str,
+) -> BlockNet:
+    copy = deepcopy(net).cpu()
+    if isinstance(copy, BlockNet):
+        return _normalized(copy, images, norm)
+    copy.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    mean, std = _values(images, norm)
+    if not cuts:
+        return BlockNet(copy, [Block("model", copy, (IMAGE,), "head")], mean, std)
+    example = (unit_images(images) - _column(mean)) / _column(std)
+    try:
+        return cut(copy, example.expand(2, -1, -1, -1), at, mean=mean, std=std)
+    except UserError as error:
+        raise UserError(f"{who}: {error}") from None
+
+
+def _normalized(net: BlockNet, images: Tensor, norm: Norm) -> BlockNet:
+    """A network of blocks, with its own normalization unless images need another or none."""
+    if images.is_floating_point() or norm.mean or norm.std:
+        mean, std = _values(images, norm)
+        net.register_buffer("mean", _column(mean), persistent=False)
+        net.register_buffer("std", _column(std), persistent=False)
+    return net
+
+
+def _values(images: Tensor, norm: Norm) -> tuple[Sequence[float], Sequence[float]]:
+    channels = images.shape[1]
+    if images.is_floating_point():
+        return (0.0,) * channels, (1.0,) * channels
+    usual = IMAGENET if channels == 3 else ((0.5,) * channels, (0.25,) * channels)
+    found = norm.mean or usual[0], norm.std or usual[1]
+    if any(len(values) != channels for values in found):
+        raise UserError(f"mean, std: give one number for each of {channels} channels")
+    return found
+
+
+def _column(values: Sequence[float]) -> Tensor:
+    return torch.tensor(values).view(-1, 1, 1)
+
+
+def classes_of(net: BlockNet, shape: tuple[int, ...]) -> int:
+    """How many classes a network tells apart, by a dry run."""
+    try:
+        with torch.inference_mode():
+            logits = net.eval()(torch.zeros(2, *shape))
+    except Exception as error:  # of the user's own network any
+        raise UserError(
+            f"{name_of(net)} cannot take images of {shape} (channels, height, width): {error}"
+        ) from None
+    return int(logits.shape[1])
+
+
+def name_of(net: BlockNet) -> str:
+    """The name by which a network is built, or of its class."""
+    known = net.origin.arguments if net.origin else {}
+    return str(known.get("name") or known.get("encoder") or type(net.model).__name__)

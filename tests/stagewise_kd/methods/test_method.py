@@ -1,0 +1,57 @@
+from functools import partial
+
+import pytest
+
+from stagewise_kd.methods.hinton import hinton
+from stagewise_kd.methods.method import (
+    About,
+    about,
+    chosen_method,
+    find_method,
+    method_names,
+    takes,
+)
+from stagewise_kd.methods.no_teacher import no_teacher
+from stagewise_kd.methods.stagewise import stagewise
+from stagewise_kd.system.errors import UserError
+
+
+def own(task, student, teacher, *, epochs, gentle=True):
+    return ()
+
+
+def test_methods_are_found_by_their_modules():
+    assert method_names() == ["hinton", "no_teacher", "simultaneous", "stagewise"]
+    assert find_method("hinton") is hinton
+
+
+def test_methods_tell_of_themselves():
+    assert about(no_teacher) == About(needs_teacher=False, one_stage=True)
+    assert about(partial(partial(hinton, temperature=2), label_weight=0)).one_stage
+    assert about(own) == About(needs_teacher=True, one_stage=False)
+    assert takes(stagewise, "head")
+    assert not takes(partial(hinton, temperature=2), "head")
+
+
+def test_without_labels_the_head_is_the_teachers():
+    assert chosen_method("stagewise", {}, True, False) == (stagewise, {"head": "teacher"})
+    assert chosen_method("stagewise", {}, True, True) == (stagewise, {})
+    assert chosen_method(own, {"gentle": False}, True, False) == (own, {"gentle": False})
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "taught", "words"),
+    [
+        (
+            "hintn",
+            {},
+            True,
+            "method='hintn': there are hinton, no_teacher, simultaneous, stagewise",
+        ),
+        ("hinton", {}, False, "method 'hinton' needs a teacher"),
+        (own, {"rough": 1}, True, "method 'own' has no option rough; it has epochs, gentle"),
+    ],
+)
+def test_what_cannot_be_chosen(method, options, taught, words):
+    with pytest.raises(UserError, match=words):
+        chosen_method(method, options, taught, True)

@@ -1,0 +1,133 @@
+from copy import deepcopy
+
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torchvision.models import mobilenet_v3_small, resnet18
+
+from stagewise_kd.networks.cutting import cut
+from stagewise_kd.networks.resnet import resnet
+from stagewise_kd.system.errors import UserError
+
+IMAGES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+class Own(nn.Module):
+    """A skip connection, an in-place ReLU at the start of a block, dropout by a function."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8))
+        self.body = nn.Conv2d(8, 8, 3, 1, 1)
+        self.last = nn.Conv2d(8, 16, 3, 2, 1)
+        self.fc = nn.Linear(16, 5)
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, x, option: str | None = None):
+        x = F.relu(self.stem(x), inplace=True)
+        x = x + self.scale * self.body(x)
+        x = self.last(F.dropout(x, 0.5, self.training))
+        return self.fc(x.mean((2, 3)))
+
+
+def test_blocks_are_made_of_the_models_own_submodules():
+    torch.manual_seed(0)
+    model = Own()
+    net = cut(model, IMAGES, ["last", "stem"])
+    assert net.names == ("stem", "last", "head")
+    assert [block.role for block in net.blocks.values()] == ["encoder", "encoder", "head"]
+    assert net.blocks["stem"].module.get_submodule("stem.0") is model.stem[0]
+    assert {*net.model.state_dict()} == {*Own().state_dict()}
+    features = net.eval().features({"image": IMAGES}, {"stem", "logits"})
+    assert features["stem"].equal(model.stem(IMAGES))
+    assert (features["stem"] < 0).any()  # the next block's ReLU has not touched it
+    assert features["logits"].equal(model(IMAGES))
+
+
+def test_what_a_model_does_in_training_its_blocks_do_in_training():
+    torch.manual_seed(0)
+    net = cut(Own(), IMAGES, ["stem", "last"])
+    feature = net.eval().features({"image": IMAGES}, {"stem"})["stem"]
+
+    def last() -> torch.Tensor:
+        return net.features({"stem": feature}, {"last"})["last"]
+
+    assert last().equal(last())
+    net.blocks["last"].module.train()
+    assert not last().equal(last())  # dropout
+
+
+def test_a_copy_of_a_cut_network_trains_its_own_weights():
+    net = cut(Own(), IMAGES, ["stem", "last"])
+    copy = deepcopy(net)
+    with torch.no_grad():
+        copy.model.stem[0].weight.zero_()
+        copy.model.stem[0].bias.fill_(1)
+    assert copy.blocks["stem"].module.get_submodule("stem.0") is copy.model.stem[0]
+    assert copy.model.stem[0].weight.eq(0).all()
+    assert not net.model.stem[0].weight.eq(0).any()
+
+
+def test_torchvisions_resnet_is_cut_as_the_published_one():
+    net = cut(resnet18(num_classes=4), IMAGES)
+    assert net.names == resnet("resnet18", 4).names
+    assert (net.origin.arguments["name"], net.origin.arguments["head"]) == ("resnet18", "linear")
+    named = cut(net.model, IMAGES, ["relu", "layer1", "layer2", "layer3", "layer4"]).eval()
+    ours = net.eval().features({"image": IMAGES}, {*net.names})
+    theirs = named.features({"image": IMAGES}, {*named.names})
+    for one, other in zip(net.names, named.names, strict=True):
+        assert ours[one].equal(theirs[other])
+
+
+def test_a_resnet_of_another_head_is_known_but_has_no_origin():
+    model = resnet18(num_classes=4)
+    model.fc = nn.Sequential(nn.Dropout(), nn.Linear(512, 4))
+    assert cut(model, IMAGES).origin is None
+
+
+def test_unet_of_smp():
+    net = cut(smp.Unet("resnet18", encoder_weights=None, classes=3), IMAGES)
+    assert net.of_role("decoder") == tuple(f"decoder{n}" for n in range(5))
+    assert net.of_role("encoder") == ("stem", "layer1", "layer2", "layer3", "layer4")
+
+
+def test_another_network_at_names():
+    net = cut(mobilenet_v3_small(num_classes=4), IMAGES, ["features.3", "features"]).eval()
+    assert net.names == ("features.3", "features", "head")
+    assert net(IMAGES).equal(net.model(IMAGES))
+
+
+class Branching(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(3, 2)
+
+    def forward(self, x):
+        if x.mean() > 0:
+            x = -x
+        return self.fc(x.mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("model", "at", "words"),
+    [
+        (Own(), None, ["Own is no network that this project knows", "at=[…] of stem, last, fc"]),
+        (Own(), ["nope"], ["Own has no module nope; it can be cut at stem, last, fc"]),
+        (Own(), ["body"], ["behind body more than one value is still in use", "stem, last, fc"]),
+        (Own(), ["stem", "stem.1"], ["with an end of its own"]),
+        (Own(), [], ["name one module or more"]),
+        (
+            Branching(),
+            ["fc"],
+            ["Branching cannot be traced", "if x.mean() > 0:", "test_cutting.py"],
+        ),
+        (smp.FPN("resnet18", encoder_weights=None), None, ["FPN", "expected smp.Unet"]),
+    ],
+)
+def test_what_cannot_be_cut(model, at, words):
+    with pytest.raises(UserError) as error:
+        cut(model, IMAGES, at)
+    for word in words:
+        assert word in str(error.value)
