@@ -102,7 +102,8 @@ def _told(batch: Any) -> str:
     if isinstance(batch, Tensor):
         return f"a tensor {tuple(batch.shape[1:])}"
     if isinstance(batch, list | tuple):
-        return f"({', '.join(_told(part) for part in batch)})"
+        parts = [_told(part) for part in batch]
+        return parts[0] if len(parts) == 1 else f"({', '.join(parts)})"
     return f"a {type(batch).__name__}"
 
 

@@ -47,8 +47,8 @@ def cut(
     Raises:
         UserError: the network is not known, cannot be traced, or cannot be cut at a name.
     """
-    if at is None and (known := _known(model)) is not None:
-        return known(model, mean, std)
+    if at is None and (blocks := known_cut(model)) is not None:
+        return blocks(model, mean, std)
     training = model.training
     judging, learning = (_trace(model.train(mode)) for mode in (False, True))
     model.train(training)
@@ -64,7 +64,8 @@ def cut(
     return net
 
 
-def _known(model: nn.Module) -> Callable[..., BlockNet] | None:
+def known_cut(model: nn.Module) -> Callable[..., BlockNet] | None:
+    """How this project cuts a network that it knows; None where it does not."""
     if type(model) is ResNet:
         return resnet_blocks
     if type(model).__module__.startswith("segmentation_models_pytorch."):

@@ -11,7 +11,7 @@ from stagewise_kd.data.batches import unit_images
 from stagewise_kd.data.loaders import Data, Feed
 from stagewise_kd.methods.method import Method, takes
 from stagewise_kd.networks.blocks import IMAGE, Block, BlockNet
-from stagewise_kd.networks.cutting import cut
+from stagewise_kd.networks.cutting import cut, known_cut
 from stagewise_kd.system.errors import UserError
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -36,7 +36,7 @@ def own_networks(
         data: what they take.
         at: where to cut both, or each.
         norm: of uint8 images; of float ones there is none.
-        method: one that matches no features needs no blocks.
+        method: one that matches no features needs no blocks of a network that is not known.
 
     Raises:
         UserError: a network cannot be cut, or the normalization does not fit the images.
@@ -76,7 +76,7 @@ def _as_blocks(
         return _normalized(copy, images, norm)
     copy.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     mean, std = _values(images, norm)
-    if not cuts:
+    if at is None and not (cuts or known_cut(copy)):
         return BlockNet(copy, [Block("model", copy, (IMAGE,), "head")], mean, std)
     example = (unit_images(images) - _column(mean)) / _column(std)
     try:

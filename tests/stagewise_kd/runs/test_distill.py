@@ -1,0 +1,281 @@
+"""The front door in Python."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from torchvision.models import resnet18
+
+import cls_kd
+import seg_kd
+import stagewise_kd as skd
+from stagewise_kd.methods.losses import mse
+from stagewise_kd.methods.plan import LOSS
+from tests.conftest import tiny_net
+
+TRAINER = {"accelerator": "cpu", "precision": "32-true"}
+PLACES = ["a", "b"]
+
+
+def conv(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, 2, 1), nn.BatchNorm2d(outputs), nn.ReLU(True)
+    )
+
+
+class Net(nn.Module):
+    def __init__(self, width: int = 4, seed: int = 0) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.a = conv(3, width)
+        self.b = conv(width, 2 * width)
+        self.head = nn.Linear(2 * width, 3)
+
+    def forward(self, x):
+        return self.head(self.b(self.a(x)).mean((2, 3)))
+
+
+def pictures(count: int, seed: int, labelled: bool = True) -> list:
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (count, 3, 8, 8), generator=generator).to(torch.uint8)
+    return [(image, n % 3) if labelled else image for n, image in enumerate(images)]
+
+
+def distill(out: Path | None, student: nn.Module | None = None, **options) -> skd.Run:
+    settings = {"epochs": 2, "at": PLACES, "trainer": TRAINER, "batch_size": 8} | options
+    teacher = settings.pop("teacher", Net(seed=1))
+    train = settings.pop("train", pictures(24, 0))
+    return cls_kd.distill(student or Net(seed=2), teacher, train, out=out, **settings)
+
+
+def bits(module: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(v.equal(other[name]) for name, v in one.items())
+
+
+def test_a_copy_is_trained_and_what_is_given_stays(tmp_path):
+    student, teacher = Net(seed=2), Net(seed=1)
+    before = bits(student), bits(teacher)
+    run = distill(tmp_path / "run", student, teacher=teacher, test=pictures(9, 5))
+    assert type(run.student) is Net
+    assert not run.student.training
+    assert (same(bits(student), before[0]), same(bits(teacher), before[1])) == (True, True)
+    assert student.training
+    assert teacher.training
+    assert all(parameter.requires_grad for parameter in teacher.parameters())
+    kept = load_file(tmp_path / "run" / "student" / "model.safetensors")
+    assert same(bits(run.student), kept)
+    assert not same(kept, before[0])
+    assert run.result == json.loads((tmp_path / "run" / "result.json").read_text())
+    assert (run.result["student"], run.result["protocol"], run.result["images"]) == (
+        "Net",
+        "holdout",
+        22,
+    )
+    assert {"accuracy", "agreement"} < set(run.result["student_metrics"])
+
+
+def test_nothing_is_kept_where_no_folder_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    run = distill(None)
+    assert run.path is None
+    assert run.result["protocol"] == "val"
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_finished_run_gives_what_is_there(tmp_path, capsys):
+    first = distill(tmp_path / "run")
+    files = {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*") if p.name != ".lock"}
+    again = distill(tmp_path / "run")
+    assert "is finished already" in " ".join(capsys.readouterr().err.split())
+    assert again.result == first.result
+    assert same(bits(again.student), bits(first.student))
+    for path, changed in files.items():
+        assert path.is_dir() or path.stat().st_mtime_ns == changed
+
+
+def features_only(task, student, teacher, *, epochs):
+    return (skd.Stage("a", ("a",), (skd.Term("a", mse, "a", "a"),), epochs, LOSS),)
+
+
+def features_weighted(task, student, teacher, *, epochs):
+    term = skd.Term("a", mse, "a", "a", weight=features_weighted.weight)
+    return (skd.Stage("a", ("a",), (term,), epochs, LOSS),)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"epochs": 3}, "another configuration (was epochs: 2; now epochs: 3)"),
+        ({"method": "hinton"}, "was _target_: stagewise_kd.methods.stagewise.stagewise"),
+        ({"schedule": "concurrent"}, "now schedule: concurrent"),
+        ({"match": [("b", "b")]}, "now match:"),
+        ({"teacher": Net(seed=7)}, "the teacher has other weights"),
+        ({"student": Net(seed=7)}, "starts from other weights: call torch.manual_seed before"),
+        ({"train": pictures(24, 8)}, "samples of the data have another content"),
+        ({"train": pictures(25, 0)}, "the splits name other samples"),
+    ],
+)
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_folder_goes_on_with_nothing_else(tmp_path, change, words, finished):
+    distill(tmp_path / "run")
+    if not finished:
+        (tmp_path / "run" / "result.json").unlink()
+    before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
+    with pytest.raises(skd.UserError) as error:
+        distill(tmp_path / "run", **change)
+    assert words in str(error.value)
+    assert before == {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
+
+
+def test_a_plan_is_told_by_its_content(tmp_path):
+    features_weighted.weight = 1.0
+    distill(tmp_path / "run", method=features_weighted)
+    features_weighted.weight = 0.5
+    with pytest.raises(skd.UserError, match=r"stage 'a' of the plan: terms was .* 1.0, .* 0.5"):
+        distill(tmp_path / "run", method=features_weighted)
+
+
+def test_a_plan_of_ones_own(tmp_path):
+    student = Net(seed=2)
+    run = distill(tmp_path / "run", student, method=features_only)
+    assert [stage["name"] for stage in run.result["stages"]] == ["a"]
+    before, after = bits(student), bits(run.student)
+    changed = {name for name in before if not before[name].equal(after[name])}
+    assert changed == {name for name in before if name.startswith("a.")}
+
+
+def test_a_method_that_matches_nothing_needs_no_places(tmp_path):
+    run = distill(tmp_path / "run", teacher=resnet18(num_classes=3), method="hinton", at=None)
+    assert run.result["teacher"] == "resnet18"
+
+
+def test_networks_cut_at_places_of_their_own(tmp_path):
+    class Other(Net):
+        def __init__(self) -> None:
+            super().__init__(6)
+            self.first, self.second = self.a, self.b
+            del self.a, self.b
+
+        def forward(self, x):
+            return self.head(self.second(self.first(x)).mean((2, 3)))
+
+    run = distill(tmp_path / "run", teacher=Other(), at=[PLACES, ["first", "second"]])
+    assert [stage["name"] for stage in run.result["stages"]] == ["a", "b", "head"]
+
+
+def test_blocks_of_ones_own_keep_their_normalization(tmp_path):
+    student, teacher = tiny_net(seed=2), tiny_net(seed=1)
+    run = distill(tmp_path / "run", student, teacher=teacher, at=None)
+    assert type(run.student) is nn.ModuleDict
+    described = json.loads((tmp_path / "run" / "student" / "network.json").read_text())
+    assert (described["mean"], described["std"]) == ([0.5] * 3, [0.25] * 3)
+
+
+def test_float_images_are_taken_as_they_are(tmp_path):
+    train = [(image / 100.0 - 1, label) for image, label in pictures(24, 0)]
+    distill(tmp_path / "run", train=train)
+    described = json.loads((tmp_path / "run" / "student" / "network.json").read_text())
+    assert (described["mean"], described["std"]) == ([0.0] * 3, [1.0] * 3)
+    with pytest.raises(skd.UserError, match="mean, std: are those of uint8 images"):
+        distill(None, train=train, mean=[0.5] * 3)
+
+
+def test_steps_are_rounded_up_to_epochs(tmp_path):
+    run = distill(tmp_path / "run", steps=5)  # 22 images, 2 steps an epoch
+    assert {stage["epochs"] for stage in run.result["stages"]} == {3}
+
+
+def test_without_labels_the_head_is_kept_and_agreement_is_the_figure(tmp_path):
+    teacher = Net(seed=1)
+    run = distill(tmp_path / "run", teacher=teacher, train=pictures(24, 0, labelled=False))
+    assert [stage["name"] for stage in run.result["stages"]] == PLACES
+    assert set(run.result["stages"][0]["graft"]) == {"agreement"}
+    assert run.result["metric"] == "agreement"
+    assert set(run.result["student_metrics"]) == {"agreement"}
+    assert run.result["teacher_metrics"] == {"agreement": 1.0}
+    assert run.student.head.weight.equal(teacher.head.weight)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"method": "hinton"}, "stage 'hinton' learns from labels, and the samples are images"),
+        ({"head": "labels"}, "stage 'head' learns from labels, and the samples are images alone"),
+        ({"teacher": None}, "method 'stagewise' needs a teacher"),
+        ({"at": ["a", "c"]}, "student: at: Net has no module c"),
+        ({"match": [("a", "z")]}, "the teacher has no feature 'z'"),
+        ({"epochs": 0}, "epochs=0: give a whole number from 1 up"),
+        ({"steps": 1.5}, "steps=1.5: give a whole number"),
+        ({"lr": 0}, "lr=0: give a number above 0"),
+        ({"mean": [0.5]}, "give one number for each of 3 channels"),
+        ({"trainer": {"max_epochs": 3}}, "trainer.max_epochs: the run sets it itself"),
+        ({"trainer": {"devices": 2, "accelerator": "cpu"}}, "with out=DIR"),
+        ({"nonsense": 1}, "has no option nonsense; it has epochs, match"),
+    ],
+)
+def test_bad_input_leaves_nothing_behind(tmp_path, monkeypatch, options, words):
+    monkeypatch.chdir(tmp_path)
+    settings = {"train": pictures(24, 0, labelled=False)} | options
+    out = None if "devices" in str(options) else tmp_path / "run"
+    with pytest.raises(skd.UserError) as error:
+        distill(out, **settings)
+    assert words in str(error.value)
+    assert not [*tmp_path.iterdir()]
+
+
+class TestLoad:
+    def test_a_network_that_is_known_needs_nothing(self, tmp_path):
+        torch.manual_seed(0)
+        nets = resnet18(num_classes=3), resnet18(num_classes=3)
+        run = distill(tmp_path / "run", nets[0], teacher=nets[1], at=None, epochs=1)
+        assert run.result["student"] == "resnet18"
+        model = skd.load(tmp_path / "run")
+        assert type(model) is type(nets[0])
+        assert not model.training
+        assert same(bits(model), bits(run.student))
+        image = torch.rand(2, 3, 32, 32)
+        with torch.inference_mode():
+            assert model(image).equal(run.student(image))
+
+    def test_ones_own_needs_the_code_that_builds_it(self, tmp_path):
+        run = distill(tmp_path / "run")
+        with pytest.raises(skd.UserError, match=r"holds a Net, which only your own code can build"):
+            skd.load(tmp_path / "run")
+        model = skd.load(tmp_path / "run", factory=Net)
+        assert same(bits(model), bits(run.student))
+        with pytest.raises(skd.UserError, match="does not fit Linear"):
+            skd.load(tmp_path / "run", factory=lambda: nn.Linear(2, 2))
+
+    def test_nothing_but_our_functions_is_called(self, tmp_path):
+        distill(tmp_path / "run")
+        file = tmp_path / "run" / "student" / "network.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"build": "os.system"}))
+        with pytest.raises(skd.UserError, match=r"only functions in stagewise_kd\.networks are"):
+            skd.load(tmp_path / "run")
+
+
+def test_masks(tmp_path):
+    class Dense(nn.Module):
+        def __init__(self, seed: int) -> None:
+            super().__init__()
+            torch.manual_seed(seed)
+            self.a, self.b, self.head = (
+                nn.Conv2d(i, o, 3, 1, 1) for i, o in ((3, 4), (4, 4), (4, 3))
+            )
+
+        def forward(self, x):
+            return self.head(torch.relu(self.b(torch.relu(self.a(x)))))
+
+    train = [(image, image[0] % 3) for image, _ in pictures(20, 0)]
+    train[0][1][:2] = 255  # void
+    options = {"at": PLACES, "epochs": 1, "batch_size": 4, "trainer": TRAINER}
+    run = seg_kd.distill(Dense(0), Dense(1), train, out=tmp_path / "run", **options)
+    assert {"miou", "agreement", "iou/2"} <= set(run.result["student_metrics"])
