@@ -35,6 +35,7 @@ def write_run(
         "method": method,
         "needs_teacher": method != "no_teacher",
         "one_stage": method != "stagewise",
+        "reference": method == "stagewise",
         "metric": "accuracy",
         "mode": "max",
         "columns": ["accuracy"],

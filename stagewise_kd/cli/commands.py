@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stagewise_kd.cli.help import run_help
 from stagewise_kd.cli.hydra_app import guarded, hydra_run
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class CommandLine:
 
     def _work(self, argv: list[str]) -> Callable[[], object]:
         if argv[:1] == ["run"]:
+            if {"--help", "-h"} & {*argv}:
+                return lambda: print(run_help(self.name))
             return lambda: hydra_run(self.name, self.run, argv[1:])
         args = self._parser().parse_args(argv)
         return lambda: args.do(args)
@@ -51,7 +54,9 @@ class CommandLine:
         parser = argparse.ArgumentParser(prog=f"{self.name}-kd", description=self.about)
         names = "{run,status,compare,evaluate,predict}"
         commands = parser.add_subparsers(required=True, metavar=names)
-        commands.add_parser("run", help="one experiment into one run folder; overrides as in Hydra")
+        commands.add_parser(
+            "run", help="one experiment into one run folder; run --help tells the settings"
+        )
         status = commands.add_parser("status", help="how far the jobs of a study are")
         status.add_argument("study", type=Path, metavar="STUDY", help="its out=DIR")
         status.add_argument("--watch", action="store_true", help="until all jobs have ended")

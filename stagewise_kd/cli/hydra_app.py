@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from stagewise_kd.runs.composing import composing, config_folder, shared_configs
-from stagewise_kd.runs.config import PATHS
+from stagewise_kd.runs.config import PATHS, check_values, resolved
 from stagewise_kd.runs.launchers import check_launcher, launcher_settings
 from stagewise_kd.runs.study import plan_study, run_study
 from stagewise_kd.system.errors import StudyError, UserError
@@ -77,6 +77,7 @@ def _run_one(
     def job(cfg: DictConfig) -> None:
         try:
             _check_no_study()
+            check_values(resolved(cfg))  # before run imports torch
             run(cfg)
         except Exception as error:  # kept from Hydra, which would say it in its own way
             failures.append(error)

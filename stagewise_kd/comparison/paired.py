@@ -110,7 +110,7 @@ def _peers(groups: Sequence[Group]) -> list[list[Group]]:
 
 def _references(group: Group, peers: Sequence[Group]) -> list[Group]:
     """What a group is held against; nothing where it is the reference itself."""
-    stagewise = [peer for peer in peers if peer["method"] == "stagewise"]
+    stagewise = [peer for peer in peers if peer["reference"]]
     described = [peer for peer in stagewise if agree(peer.chosen, AS_DESCRIBED)] or stagewise
     decoder = group["decoder"]
     if group in described:

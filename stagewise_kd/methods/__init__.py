@@ -1,13 +1,3 @@
-"""Plans: what a run trains, stage by stage; one module a distillation method."""
+"""Plans: what a run trains, stage by stage; and a module of its own name for every method."""
 
-__all__ = [
-    "checks",
-    "hinton",
-    "losses",
-    "method",
-    "no_teacher",
-    "plan",
-    "simultaneous",
-    "stagewise",
-    "task",
-]
+__all__ = ["checks", "losses", "method", "plan", "task"]

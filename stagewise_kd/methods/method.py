@@ -27,21 +27,21 @@ class About:
         needs_teacher: whether any term is against the teacher.
         one_stage: whether everything trains at once, so that `budget=matched` gives it the epochs
             of all stages of stagewise distillation together.
+        reference: whether a comparison holds the others against it.
 
     Which shapes must agree, the terms of its plan tell: see `Term.adapter`.
     """
 
     needs_teacher: bool = True
     one_stage: bool = False
+    reference: bool = False
 
 
-def describes(
-    needs_teacher: bool = True, one_stage: bool = False
-) -> Callable[[Function], Function]:
-    """Let a method tell something of itself."""
+def describes(**told: bool) -> Callable[[Function], Function]:
+    """Let a method tell something of itself: see `About`."""
 
     def describe(function: Function) -> Function:
-        function.about = About(needs_teacher, one_stage)  # type: ignore[attr-defined]
+        function.about = About(**told)  # type: ignore[attr-defined]
         return function
 
     return describe

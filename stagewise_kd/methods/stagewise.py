@@ -15,7 +15,7 @@ from stagewise_kd.system.errors import UserError
 Schedule = Literal["sequential", "concurrent"]
 
 
-@describes()
+@describes(reference=True)
 def stagewise(
     task: Task,
     student: BlockNet,

@@ -1,5 +1,6 @@
 """From a resolved config to its experiment."""
 
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -115,8 +116,7 @@ def make_facts(config: Config, task: Task) -> dict[str, Any]:
         "dataset": config["data"]["name"],
         "data_fraction": config["data"]["fraction"],
         "method": method_name(config),
-        "needs_teacher": told.needs_teacher,
-        "one_stage": told.one_stage,
+        **asdict(told),
         "student": config["student"]["name"],
         "teacher": teacher["name"] if teacher else None,
         "teacher_checkpoint": teacher["checkpoint"] if teacher else None,

@@ -4,7 +4,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from math import ceil
 from pathlib import Path
@@ -197,8 +197,7 @@ def _facts(
         "dataset": type(getattr(train, "dataset", train)).__name__,
         "data_fraction": 1.0,
         "method": plain(method).__name__,
-        "needs_teacher": told.needs_teacher,
-        "one_stage": told.one_stage,
+        **asdict(told),
         "student": name_of(student),
         "teacher": name_of(teacher) if teacher else None,
         "teacher_checkpoint": None,

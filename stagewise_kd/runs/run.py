@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 from stagewise_kd.comparison.report import print_result
 from stagewise_kd.runs.build import build
-from stagewise_kd.runs.config import check_values, resolved, to_yaml, untracked
+from stagewise_kd.runs.config import resolved, to_yaml, untracked
 from stagewise_kd.runs.experiment import bring_to_end
 from stagewise_kd.runs.front_end import FrontEnd
 from stagewise_kd.system.names import run_name
@@ -21,13 +21,12 @@ def run(front_end: FrontEnd, cfg: DictConfig) -> None:
 
     Args:
         front_end: of the task.
-        cfg: the composed config.
+        cfg: the composed config, its values checked.
 
     Raises:
         UserError: anything in the config or the data is wrong; nothing is left behind then.
     """
     config = resolved(cfg)
-    check_values(config)
     check_trainer(config["trainer"])
     out = Path(cfg.out or Path("runs") / run_name(config))
     text = to_yaml(untracked(config))

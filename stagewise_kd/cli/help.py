@@ -1,0 +1,94 @@
+"""The help of `run`: its settings, their defaults and meanings, as the config files tell them."""
+
+import re
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from stagewise_kd.runs.composing import config_folder
+
+LINE = re.compile(r"^( *)(\w+):(?: +([^#\s][^#]*?))?(?: +# ?(.*))?$")
+LEFT_OUT = {"defaults", "hydra", "name", "source", "out", "path"}
+WIDTH = 100
+TOP = """\
+usage: {program} run [name=value …]
+
+One experiment, into one run folder. The same command goes on with an unfinished run.
+
+  out=DIR                            the run folder; by default named after the experiment
+
+Choices; the first one is the default:
+"""
+END = """\
+Hydra's own: --cfg job shows the settings of a command and runs nothing, -m runs a study (values
+a,b,c of a setting are jobs, experiment=NAME is a file of them), --hydra-help lists the rest.
+trainer.* takes any option of lightning.Trainer.
+"""
+
+
+def run_help(front_end: str) -> str:
+    """The text of `run --help` of a front end, cls or seg."""
+    own, shared = Path(config_folder(front_end)), Path(config_folder("shared"))
+    chosen = _choices(own / "config.yaml")
+    rows = [(f"{group}={'|'.join(_names(group, name, own, shared))}", "") for group, name in chosen]
+    parts = [TOP.format(program=f"{front_end}-kd") + _table(rows)]
+    recipe = _file("recipe", dict(chosen)["recipe"], own, shared)
+    files = (recipe, own / "config.yaml", shared / "base.yaml")
+    general = [row for file in files for row in _settings(file)]
+    parts.append("Settings:\n" + _table(general))
+    for group, name in chosen:
+        rows = _settings(_file(group, name, own, shared), f"{group}.")
+        if rows and group != "recipe":
+            parts.append(f"Of {group}={name}:\n" + _table(rows))
+    return "\n".join([*parts, END])
+
+
+def _choices(config: Path) -> list[tuple[str, str]]:
+    """Groups and the choice that each has by default."""
+    defaults = yaml.safe_load(config.read_text(encoding="utf-8"))["defaults"]
+    named = [
+        (key, value) for item in defaults if isinstance(item, dict) for key, value in item.items()
+    ]
+    return [(key, value) for key, value in named if " " not in key]
+
+
+def _names(group: str, first: str, *folders: Path) -> list[str]:
+    found = {file.stem for folder in folders for file in (folder / group).glob("*.yaml")}
+    return [first, *sorted(found - {first, "base"})]
+
+
+def _file(group: str, name: str, *folders: Path) -> Path:
+    """The file that has the settings of a choice; those that differ in the name alone share one."""
+    places = [folder / group / f"{stem}.yaml" for folder in folders for stem in ("base", name)]
+    return next(place for place in places if place.is_file())
+
+
+def _settings(file: Path, prefix: str = "") -> list[tuple[str, str]]:
+    """Names with defaults, and meanings, in the order of the file."""
+    return [
+        (f"{prefix}{name}={default}" if default else f"{prefix}{name}.*", meaning)
+        for name, default, meaning in _read(file)
+        if not LEFT_OUT & {*name.split(".")} and not default.startswith("${")
+        if default or meaning  # else a heading that says nothing
+    ]
+
+
+def _read(file: Path) -> Iterator[tuple[str, str, str]]:
+    path: list[str] = []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if found := LINE.match(line):
+            indent, key, value, comment = found.groups("")
+            path = [*path[: len(indent) // 2], key]
+            if not any(part.startswith("_") for part in path):
+                yield ".".join(path), value, comment
+
+
+def _table(rows: list[tuple[str, str]]) -> str:
+    """Two columns, the second one wrapped."""
+    indent = " " * 37
+    return "".join(
+        textwrap.fill(f"  {left:<34} {meaning}".rstrip(), WIDTH, subsequent_indent=indent) + "\n"
+        for left, meaning in rows
+    )

@@ -1,0 +1,61 @@
+"""Help and messages about settings, which need not wait for torch."""
+
+import subprocess
+import sys
+
+import pytest
+from omegaconf import OmegaConf
+
+from stagewise_kd.cli.help import run_help
+from stagewise_kd.cli.hydra_app import _paths
+from stagewise_kd.runs.composing import composing
+
+SAY = """
+import sys
+from {front_end}_kd.cli import main
+try:
+    main(sys.argv[1:])
+finally:
+    assert not {{"torch", "lightning", "pandas"}} & {{*sys.modules}}
+"""
+
+
+@pytest.mark.parametrize("front_end", ["cls", "seg"])
+def test_help_tells_every_setting_and_its_default(front_end):
+    text = run_help(front_end)
+    with composing(front_end) as compose:
+        cfg = compose()
+    inner = ("source", "optimizer", "scheduler", "augment", "tracker", "out", "name", "match")
+    for path in _paths(OmegaConf.to_container(cfg, resolve=False)):
+        value = OmegaConf.select(cfg, path)
+        raw = path.split(".")
+        if OmegaConf.is_config(value) or {*inner} & {*raw} or "_" in (raw[-1][0], raw[-1][-1]):
+            continue
+        if path in ("method.schedule",):  # that of the whole run
+            continue
+        assert f"  {path}=" in text, path
+    assert "\n  epochs=10                          of each stage\n" in text
+    assert "method=stagewise|hinton|no_teacher|simultaneous\n" in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("front_end", ["cls", "seg"])
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["--help"], 0, "one experiment into one run folder; run --help tells the settings"),
+        (["run", "--help"], 0, "Hydra's own: --cfg job shows the settings"),
+        (["run", "data.fracton=1"], 2, "error: no setting is called 'data.fracton'; did you mean"),
+        (["run", "student=resnet11"], 2, "Could not find 'student/resnet11'"),
+        (["run", "epochs=0"], 2, "error: bad settings: epochs=0: give a whole number from 1 up"),
+        (["run", "-m", "seed=0,1", "lr=fast"], 2, "error: study: bad settings: lr=fast"),
+        (["compare"], 2, "the following arguments are required: RUN"),
+        (["shrink"], 2, "invalid choice: 'shrink'"),
+    ],
+)
+def test_no_message_about_usage_imports_torch(front_end, arguments, status, words, tmp_path):
+    command = [sys.executable, "-c", SAY.format(front_end=front_end), *arguments]
+    found = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert found.returncode == status, found.stderr
+    assert words in " ".join((found.stdout + found.stderr).split())
+    assert not [*tmp_path.iterdir()]
