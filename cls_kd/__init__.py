@@ -1,22 +1,18 @@
 """Classification front end: a smaller classifier out of a trained one."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cls_kd.api import distill
-    from stagewise_kd import load
+    from stagewise_kd.runs.student import load
 
 __all__ = ["distill", "load"]
+_HOME = {"distill": "cls_kd.api", "load": "stagewise_kd.runs.student"}
 
 
 def __getattr__(name: str) -> Any:
     """Import what is asked for: help on a command line need not wait for torch."""
-    if name == "distill":
-        from cls_kd.api import distill
-
-        return distill
-    if name == "load":
-        from stagewise_kd import load
-
-        return load
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""The shrunk ResNets as encoders of segmentation-models-pytorch."""
+"""The shrunk ResNets as encoders of segmentation-models-pytorch, known to it from import on."""
 
 from typing import Any
 
@@ -61,3 +61,6 @@ def encoder_name(name: str, width: float = 1.0) -> str:
     }
     encoders[slim] = {"encoder": SlimResNetEncoder, "pretrained_settings": {}, "params": params}
     return slim
+
+
+register()

@@ -2,12 +2,14 @@ import pytest
 import segmentation_models_pytorch as smp
 import torch
 
-import seg_kd  # noqa: F401
+import seg_kd
 from seg_kd.decoders import decoder_shape, matched
 from seg_kd.networks import open_smp
 from stagewise_kd.networks.origin import rebuild
 from stagewise_kd.networks.unet import as_blocks, unet
 from stagewise_kd.system.errors import UserError
+
+seg_kd.register()  # the shrunk encoders
 
 
 def normalized(net, image):
