@@ -4,6 +4,7 @@
 
     run = skd.distill(student, teacher, images, task=…)   # cls_kd.distill, seg_kd.distill
     model = skd.load("runs/first")
+    skd.find_method("hinton")                             # a function that makes a plan
 
 Names are imported where they are first used, so that a command line that only prints its help need
 not wait for torch.
@@ -13,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from stagewise_kd.methods.method import find_method
     from stagewise_kd.methods.plan import Monitor, Plan, Stage, Term
     from stagewise_kd.methods.task import Task
     from stagewise_kd.networks.blocks import Block, BlockNet
@@ -34,9 +36,11 @@ __all__ = [
     "UserError",
     "cut",
     "distill",
+    "find_method",
     "load",
 ]
 _HOME = {
+    "methods.method": ("find_method",),
     "methods.plan": ("Monitor", "Plan", "Stage", "Term"),
     "methods.task": ("Task",),
     "networks.blocks": ("Block", "BlockNet"),
