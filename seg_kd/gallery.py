@@ -40,7 +40,10 @@ def gallery(paths: Sequence[Path], count: int = 8) -> list[Exhibit]:
     Raises:
         UserError: a run is not finished or of classification, or its data is no longer there.
     """
-    groups = told_apart(read_runs(paths))
+    every = told_apart(read_runs(paths))
+    groups = [group for group in every if "source" in group.runs[0].config["data"]]
+    if not groups:  # run from Python, which alone has the data
+        return []
     first = groups[0].runs[0]
     alike = [group for group in groups if _data_of(group.runs[0]) == _data_of(first)]
     students = {

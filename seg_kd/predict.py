@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from seg_kd.channels import open_image, read_image, scaled, to_tensor
+from seg_kd.legend import generated_palette
 from seg_kd.task import Segmentation
 from seg_kd.transforms import STRIDE
 from stagewise_kd.data.batches import unit_images
@@ -55,6 +56,7 @@ def predict(
         )
     net, described, files = student_and_files(Segmentation.name, run, paths)
     channels = len(net.mean)
+    palette = described.get("palette") or generated_palette(len(described["classes"]))
     _check_files(files, channels)
     masks = []
     for file, name in files:
@@ -62,7 +64,7 @@ def predict(
         mask = segment(net, image, described["size"], tile, overlap)
         target = out / name.with_suffix(".png")
         with writing_into(target.parent):
-            _write(target, image, mask, described["palette"])
+            _write(target, image, mask, palette)
         masks.append(target)
     console.print(
         f"{len(masks)} mask{'s' * (len(masks) > 1)}, with overlay, in {out}", soft_wrap=True

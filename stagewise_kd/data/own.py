@@ -165,6 +165,13 @@ def loading(train: Given, batch_size: int, workers: int) -> Loading:
     return Loading(train.batch_size or batch_size, train.num_workers)
 
 
+def class_names(train: Given, count: int) -> list[str]:
+    """The classes as the data set names them, else by their numbers; one alone stands for two."""
+    names = getattr(_dataset(train), "classes", None) or ()
+    fits = not isinstance(names, str) and len(names) == count
+    return [str(name) for name in (names if fits else range(max(count, 2)))]
+
+
 def _dataset(given: Given) -> Any:
     return given.dataset if isinstance(given, DataLoader) else given
 

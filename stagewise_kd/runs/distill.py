@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from stagewise_kd.cache.budget import Caching
-from stagewise_kd.data.own import Given, loading, own_data
+from stagewise_kd.data.own import Given, class_names, loading, own_data
 from stagewise_kd.methods.method import Method, about, chosen_method, plain
 from stagewise_kd.methods.task import Task
 from stagewise_kd.networks.blocks import BlockNet
@@ -116,13 +116,14 @@ def distill(
     more = options | ({} if match is None else {"match": [list(pair) for pair in match]})
     plan_of, given = chosen_method(method, more, teacher is not None, data.labelled)
     ours, theirs, norm = own_networks(student, teacher, data, at, Norm(mean, std), plan_of)
-    made = task(classes_of(theirs or ours, data.shape))
+    count = classes_of(theirs or ours, data.shape)
+    made = task(count)
     plan = plan_of(made, ours, theirs, epochs=epochs, **given)
     fitting = _fitting(lr, load.batch_size, load.workers, seed, chosen)
     facts = _facts(made, train, plan_of, ours, theirs, seed, test is not None)
     settings = {"epochs": epochs, "lr": lr, "batch_size": load.batch_size, "seed": seed, "at": at}
     text = to_yaml(_config(facts, plan_of, given, settings | norm))
-    described = {"classes": None, "size": list(data.shape[1:])}
+    described = {"classes": class_names(train, count), "size": list(data.shape[1:])}
     experiment = Experiment(Setup(ours, theirs, made, data, fitting), plan, facts, text, described)
     with _folder(out, chosen) as path:
         result = _finished(experiment, path, chosen)

@@ -52,9 +52,11 @@ def run_config(run: Path, overrides: Sequence[str] = ()) -> Config:
     """The resolved config of a run, with changes.
 
     Raises:
-        UserError: a change names no setting, or is none.
+        UserError: a change names no setting, or is none; or the run names no data set.
     """
     config = OmegaConf.load(run / "config.yaml")
+    if OmegaConf.select(config, "data.source") is None:
+        raise UserError(f"{run}: was run from Python, which alone has its data; score it there")
     OmegaConf.set_struct(config, True)
     for item in overrides:
         name, given, _ = item.partition("=")

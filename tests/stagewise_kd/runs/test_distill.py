@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+import segmentation_models_pytorch as smp
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 from torchvision.models import resnet18
@@ -12,6 +14,8 @@ from torchvision.models import resnet18
 import cls_kd
 import seg_kd
 import stagewise_kd as skd
+from cls_kd.cli import main as cls_main
+from seg_kd.cli import main as seg_main
 from stagewise_kd.methods.losses import mse
 from stagewise_kd.methods.plan import LOSS
 from tests.conftest import tiny_net
@@ -279,3 +283,52 @@ def test_masks(tmp_path):
     options = {"at": PLACES, "epochs": 1, "batch_size": 4, "trainer": TRAINER}
     run = seg_kd.distill(Dense(0), Dense(1), train, out=tmp_path / "run", **options)
     assert {"miou", "agreement", "iou/2"} <= set(run.result["student_metrics"])
+
+
+class TestCommandLines:
+    """On run folders that were made from Python."""
+
+    @pytest.fixture
+    def run(self, tmp_path) -> Path:
+        torch.manual_seed(0)
+        nets = resnet18(num_classes=3), resnet18(num_classes=3)
+        distill(tmp_path / "run", nets[0], teacher=nets[1], at=None, epochs=1)
+        return tmp_path / "run"
+
+    def say(self, capsys, *argv: object) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as caught:
+            cls_main([str(word) for word in argv])
+        return caught.value.code, capsys.readouterr().err
+
+    def test_compare_status_and_predict(self, run, capsys, tmp_path):
+        assert self.say(capsys, "compare", run, "--out", tmp_path / "report")[0] == 0
+        assert "resnet18" in (tmp_path / "report" / "table.md").read_text()
+        assert self.say(capsys, "status", run)[0] == 0
+        Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+        assert self.say(capsys, "predict", run, tmp_path / "a.png", "--out", tmp_path)[0] == 0
+        assert (tmp_path / "predictions.csv").read_text().splitlines()[1].count(",") == 6
+
+    def test_evaluate_has_no_data(self, run, capsys):
+        status, said = self.say(capsys, "evaluate", run)
+        assert status == 2
+        assert "was run from Python, which alone has its data; score it there" in said
+
+    def test_masks(self, tmp_path, capsys):
+        torch.manual_seed(0)
+        nets = [smp.Unet("resnet18", encoder_weights=None, classes=3) for _ in range(2)]
+        train = [
+            (torch.randint(0, 256, (3, 32, 32)).to(torch.uint8), torch.randint(3, (32, 32)))
+        ] * 6
+        seg_kd.distill(
+            *nets, train, out=tmp_path / "run", epochs=1, head="teacher", trainer=TRAINER
+        )
+        Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+        for argv in (
+            ["compare", tmp_path / "run", "--out", tmp_path / "report"],
+            ["predict", tmp_path / "run", tmp_path / "a.png", "--out", tmp_path / "seen"],
+        ):
+            with pytest.raises(SystemExit) as caught:
+                seg_main([str(word) for word in argv])
+            assert caught.value.code == 0
+        with Image.open(tmp_path / "seen" / "a.png") as mask:
+            assert mask.size == (40, 30)
