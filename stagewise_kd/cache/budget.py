@@ -63,6 +63,7 @@ def survey(net: BlockNet, shape: tuple[int, ...]) -> dict[str, Cost]:
     net.eval()
     have, costs = {IMAGE: torch.zeros(1, *shape, device=net.mean.device)}, {}
     with torch.inference_mode():
+        net.features(have, {*net.names})  # the first time blocks are tried out, too
         for name in net.names:
             with FlopCounterMode(display=False) as counter:
                 have |= net.features(have, {name})

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Collection, Iterable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Literal
 
@@ -130,15 +131,9 @@ class BlockNet(nn.Module):
         """Run a block; one that writes into what it reads gets copies, for others hold that too."""
         module = self.blocks[name].module
         mode = (name, module.training)  # dropout writes in training only
-        if mode in self._writes:
-            return module(*([x.clone() for x in read] if self._writes[mode] else read))
-        learns = torch.is_grad_enabled()
-        with torch.inference_mode(False), torch.set_grad_enabled(learns):
-            copies = [x.clone() for x in read]  # inference tensors would not count writes
-            before = [x._version for x in copies]
-            found = module(*copies)
-        self._writes[mode] = before != [x._version for x in copies]
-        return found
+        if mode not in self._writes:
+            self._writes[mode] = _writes(module, read)
+        return module(*([x.clone() for x in read] if self._writes[mode] else read))
 
     def _read(self, have: dict[str, Tensor], key: str) -> Tensor:
         return (have[key] - self.mean) / self.std if key == IMAGE else have[key]
@@ -154,6 +149,16 @@ class BlockNet(nn.Module):
         if name != IMAGE and name not in self.blocks:
             raise KeyError(f"no block {name!r}; this network has {', '.join(self.names)}")
         return name
+
+
+def _writes(module: nn.Module, read: Sequence[Tensor]) -> bool:
+    """Whether a module writes into what it reads, as a copy of it tells, which leaves no trace."""
+    places = [x.device for x in read if x.is_cuda]
+    with torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(places):
+        copies = [x.detach().clone() for x in read]  # inference tensors would not count writes
+        before = [x._version for x in copies]
+        deepcopy(module)(*copies)
+    return before != [x._version for x in copies]
 
 
 def copy_block(source: BlockNet, target: BlockNet, name: str, to: str | None = None) -> None:
