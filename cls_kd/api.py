@@ -7,7 +7,20 @@ import stagewise_kd
 from cls_kd.task import Classification
 
 
+def classification(classes: int) -> Classification:
+    """The task of so many classes.
+
+    Raises:
+        UserError: of one.
+    """
+    if classes < 2:
+        raise stagewise_kd.UserError(
+            f"the networks give {classes} logit; expected one for each of two classes or more"
+        )
+    return Classification(classes)
+
+
 @wraps(stagewise_kd.distill)
 def distill(*args: Any, **options: Any) -> stagewise_kd.Run:
     """`stagewise_kd.distill` of the task classification: labels are class indices."""
-    return stagewise_kd.distill(*args, task=Classification, **options)
+    return stagewise_kd.distill(*args, task=classification, **options)

@@ -9,6 +9,7 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from stagewise_kd.methods.plan import Monitor
+from stagewise_kd.system.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,25 @@ class Classification:
     def label_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy of logits (B, K) against class indices (B,)."""
         return F.cross_entropy(logits.float(), labels)
+
+    def as_labels(self, labels: Tensor, images: Tensor) -> Tensor:
+        """Class indices (B,) as long integers.
+
+        Raises:
+            UserError: they are no class indices, or out of range.
+        """
+        if labels.ndim != 1 or labels.is_floating_point():
+            raise UserError(
+                f"labels are {labels.dtype} {tuple(labels.shape[1:])}; expected a class index, a "
+                "whole number for each image"
+            )
+        wrong = labels[(labels < 0) | (labels >= self.classes)]
+        if len(wrong):
+            raise UserError(
+                f"label {wrong[0].item()}: the networks know {self.classes} classes, "
+                f"0 to {self.classes - 1}"
+            )
+        return labels.long()
 
     def metrics(self) -> MetricCollection:
         """Accuracy over images, and its mean over classes."""

@@ -91,6 +91,26 @@ class Segmentation:
             weight[labels.where(labelled, labels.new_zeros(()))] * labelled
         ).sum().clamp_min(1e-8)
 
+    def as_labels(self, labels: Tensor, images: Tensor) -> Tensor:
+        """Masks (B, H, W) of class indices and void; one channel (B, 1, H, W) is taken off.
+
+        Raises:
+            UserError: they are no masks of the images' size, or a class is out of range.
+        """
+        masks = labels[:, 0] if labels.ndim == 4 and labels.shape[1] == 1 else labels
+        if masks.shape[1:] != images.shape[-2:] or masks.is_floating_point():
+            raise UserError(
+                f"masks are {labels.dtype} {tuple(labels.shape[1:])}, their images "
+                f"{tuple(images.shape[1:])}; expected class indices, whole numbers (H, W)"
+            )
+        wrong = masks[(masks < 0) | ((masks >= len(self.classes)) & (masks != VOID))]
+        if len(wrong):
+            raise UserError(
+                f"a mask holds {wrong[0].item()}: the networks know {len(self.classes)} classes, "
+                f"0 to {len(self.classes) - 1}; {VOID} is for pixels without a label"
+            )
+        return masks
+
     def metrics(self) -> MetricCollection:
         """Mean IoU, Dice, pixel accuracy, IoU by class, and the published per-image mean IoU."""
         return MetricCollection(

@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stagewise_kd.methods.method import find_method
+    from stagewise_kd.methods.method import describes, find_method
     from stagewise_kd.methods.plan import Monitor, Plan, Stage, Term
     from stagewise_kd.methods.task import Task
     from stagewise_kd.networks.blocks import Block, BlockNet
@@ -35,12 +35,13 @@ __all__ = [
     "Term",
     "UserError",
     "cut",
+    "describes",
     "distill",
     "find_method",
     "load",
 ]
 _HOME = {
-    "methods.method": ("find_method",),
+    "methods.method": ("describes", "find_method"),
     "methods.plan": ("Monitor", "Plan", "Stage", "Term"),
     "methods.task": ("Task",),
     "networks.blocks": ("Block", "BlockNet"),

@@ -6,6 +6,8 @@ __all__ = [
     "identity",
     "image_files",
     "loaders",
+    "own",
+    "own_splits",
     "samples",
     "shapes",
     "splits",

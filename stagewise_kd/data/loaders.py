@@ -214,6 +214,7 @@ def _loader(
         sampler=sampler,
         num_workers=workers,
         persistent_workers=workers > 0,
+        generator=torch.Generator(),  # not that of dropout: it draws when an epoch begins
         pin_memory=torch.cuda.is_available() and not on_gpu,
         collate_fn=_as_it_is,
         drop_last=drop_last,

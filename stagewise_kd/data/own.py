@@ -1,30 +1,25 @@
-"""A user's own data sets and loaders as the splits of a run."""
+"""The samples of a user's own data set."""
 
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import (
+    Dataset,
+    default_collate,
+)
 from torchvision.transforms.v2 import functional as v2
 
-from stagewise_kd.data.loaders import Data, View
-from stagewise_kd.data.splits import split_hash, split_train, val_count
-from stagewise_kd.system.errors import UserError
+from stagewise_kd.data.loaders import View
+from stagewise_kd.system.errors import UserError, first_line
 
-Given = Dataset[Any] | DataLoader[Any]
+AsLabels = Callable[[Tensor, Tensor], Tensor]
 WHOLE = -1  # the epoch of the view that validates
-
-
-class Loading(NamedTuple):
-    """How samples are loaded: a loader's own way where one was given."""
-
-    batch_size: int
-    workers: int
 
 
 class Own(Dataset[Any]):
@@ -51,6 +46,7 @@ class Own(Dataset[Any]):
         self._numbers = numbers
         self._seed = seed
         self._collate = collate
+        self.as_labels: AsLabels | None = None
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -72,30 +68,42 @@ class Own(Dataset[Any]):
         return tuple(v2.pil_to_tensor(p) if isinstance(p, Image.Image) else p for p in parts)
 
     def collate(self, samples: list[Any]) -> tuple[Tensor, Tensor]:
-        """A batch: images (B, C, H, W) and labels (B, …).
+        """A batch: images (B, C, H, W) and labels (B, …) as the task takes them.
 
         Raises:
-            UserError: what the data set gives is no image, or images differ in size.
+            UserError: what the data set gives is no image, images differ in size, or labels are
+                none of the task.
         """
-        try:
-            batch = self._collate(samples)
-        except (TypeError, RuntimeError) as error:
-            raise UserError(
-                f"samples that make no batch: {str(error).splitlines()[0]}; the data set gives "
-                "images of one size as tensors (C, H, W), or pairs of such an image and a label"
-            ) from None
-        images, *labels = batch if isinstance(batch, list | tuple) else (batch,)
+        batch = self._batched(samples)
+        images, *labels = batch
         if not isinstance(images, Tensor) or images.ndim != 4 or len(labels) > 1:
             raise UserError(
                 f"a sample is {_told(batch)}; expected an image as a tensor (C, H, W), or a pair "
                 "of such an image and a label"
             )
-        return images, torch.as_tensor(labels[0]) if labels else torch.zeros(len(images))
+        if len(images) != len(samples):
+            raise UserError(
+                f"a batch of {len(images)} of {len(samples)} samples; the collate function must "
+                "keep them all, for features are cached sample by sample"
+            )
+        found = torch.as_tensor(labels[0]) if labels else torch.zeros(len(images))
+        return images, self.as_labels(found, images) if labels and self.as_labels else found
 
     def has_labels(self) -> bool:
         """Whether samples are pairs."""
-        batch = self._collate(self.__getitems__([0]))
-        return isinstance(batch, list | tuple) and len(batch) > 1
+        return len(self._batched(self.__getitems__([0]))) > 1
+
+    def _batched(self, samples: list[Any]) -> list[Any]:
+        try:
+            batch = self._collate(samples)
+            parts = [*batch] if isinstance(batch, list | tuple) else [batch]
+            return [*parts[:1], *(torch.as_tensor(part) for part in parts[1:])]
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise UserError(
+                f"samples that make no batch: {first_line(error)}; the data set gives images of "
+                "one size as tensors (C, H, W), or pairs of such an image and a label (a number, "
+                "or a mask)"
+            ) from None
 
 
 def _told(batch: Any) -> str:
@@ -120,88 +128,3 @@ def seeded(seed: int) -> Iterator[None]:
         finally:
             random.setstate(states[0])
             np.random.set_state(states[1])
-
-
-def own_data(train: Given, val: Given | None, test: Given | None, seed: int) -> Data:
-    """The splits of a run from a user's data sets.
-
-    Args:
-        train: what the student learns from.
-        val: what epochs are chosen on; None for a part of train, a tenth and at most 2,000 samples,
-            drawn by the seed and balanced where the data set tells its `targets`.
-        test: what is reported; None for val.
-        seed: of the run.
-
-    Raises:
-        UserError: a data set is none, is empty, or gives no images; or val is labelled otherwise
-            than train.
-    """
-    named = {"train": train, "val": val, "test": test}
-    numbers = {name: range(_count(name, data)) for name, data in named.items() if data is not None}
-    chosen: dict[str, Sequence[int]] = dict(numbers)
-    if val is None:
-        chosen["train"], chosen["val"] = _held_out(_dataset(train), seed)
-    parts = {name: _own(named[name] or train, chosen[name], seed) for name in chosen}
-    labelled = {name: part.has_labels() for name, part in parts.items()}
-    if len({*labelled.values()}) > 1:
-        told = ", ".join(f"{name} {'with' if has else 'without'}" for name, has in labelled.items())
-        raise UserError(f"samples with and without labels: {told}; give all splits alike")
-    names = {name: [str(number) for number in chosen[name]] for name in chosen}
-    return Data(
-        parts["train"],
-        parts["val"],
-        parts.get("test", parts["val"]),
-        tuple(parts["val"][0][0].shape),
-        split_hash(names),
-        names,
-        labelled=labelled["train"],
-    )
-
-
-def loading(train: Given, batch_size: int, workers: int) -> Loading:
-    """Batch size and worker processes: those of a loader, else as given."""
-    if not isinstance(train, DataLoader):
-        return Loading(batch_size, workers)
-    return Loading(train.batch_size or batch_size, train.num_workers)
-
-
-def class_names(train: Given, count: int) -> list[str]:
-    """The classes as the data set names them, else by their numbers; one alone stands for two."""
-    names = getattr(_dataset(train), "classes", None) or ()
-    fits = not isinstance(names, str) and len(names) == count
-    return [str(name) for name in (names if fits else range(max(count, 2)))]
-
-
-def _dataset(given: Given) -> Any:
-    return given.dataset if isinstance(given, DataLoader) else given
-
-
-def _own(given: Given, numbers: Sequence[int], seed: int) -> Own:
-    collate = given.collate_fn if isinstance(given, DataLoader) else default_collate
-    return Own(_dataset(given), numbers, seed, collate)
-
-
-def _count(name: str, given: Given) -> int:
-    dataset = _dataset(given)
-    if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
-        raise UserError(
-            f"{name} is a {type(given).__name__}; expected a data set with __len__ and "
-            "__getitem__, or a DataLoader over one"
-        )
-    if not len(dataset):
-        raise UserError(f"{name} is empty; give at least one sample")
-    return len(dataset)
-
-
-def _held_out(dataset: Any, seed: int) -> tuple[list[int], list[int]]:
-    """The numbers of the samples to train on, and of those held out."""
-    count = len(dataset)
-    if count < 2:
-        raise UserError(f"train has {count} sample; give val=, or at least 2 to hold one out")
-    targets = getattr(dataset, "targets", None)
-    labels = (
-        [int(t) for t in targets] if targets is not None and len(targets) == count else [0] * count
-    )
-    names = [f"{number:012d}" for number in range(count)]
-    train, held_out = split_train(names, labels, max(1, val_count(count)), seed)
-    return sorted(map(int, train)), sorted(map(int, held_out))

@@ -78,6 +78,8 @@ def _stage_faults(stage: Stage, student: BlockNet) -> list[str]:
             f"stage {stage.name!r} trains {', '.join(unknown)}; the student has "
             f"{', '.join(student.names)}"
         )
+    if stage.monitor.mode not in ("min", "max"):
+        faults.append(f"stage {stage.name!r}: monitor mode {stage.monitor.mode!r}; give min or max")
     names = [term.name for term in stage.terms]
     if len(names) > len({*names}):
         faults.append(f"stage {stage.name!r}: terms {', '.join(names)}; give each once")

@@ -77,9 +77,14 @@ def chosen_method(
         taught: whether there is a teacher.
         labelled: whether there are labels; without, a head that can be the teacher's is.
 
+    Returns:
+        The function, and the options with defaults as those of the command lines.
+
     Raises:
         UserError: the method is unknown, has no such option, or needs a teacher.
     """
+    if not isinstance(method, str) and not callable(method):
+        raise UserError(f"method={method!r}: give a name or a function that gives a plan")
     found = find_method(method) if isinstance(method, str) else method
     name = plain(found).__name__
     if about(found).needs_teacher and not taught:
@@ -89,8 +94,8 @@ def chosen_method(
         raise UserError(
             f"method {name!r} has no option {', '.join(wrong)}; it has {', '.join(known)}"
         )
-    keeps = {"head": "teacher"} if not labelled and takes(found, "head") else {}
-    return found, keeps | options
+    usual = {"head": "labels" if labelled else "teacher", "schedule": "concurrent"}
+    return found, {name: value for name, value in usual.items() if takes(found, name)} | options
 
 
 def find_method(name: str) -> Method:

@@ -58,6 +58,8 @@ def stagewise(
     """
     roles: tuple[Role, ...] = ("encoder", "decoder") if distill_decoder else ("encoder",)
     pairs = _first(matched(student, teacher, match, roles), n_features)
+    if not pairs:
+        raise UserError("the networks have no features to match, only a head; cut them earlier")
     plan = _matching(student, pairs, epochs, adapter, schedule, fed)
     learned = {name for stage in plan for name in stage.trains}
     rest = tuple(name for name in student.names if name not in learned)

@@ -31,6 +31,14 @@ class Task(Protocol):
         """Scalar loss of logits (B, K, …) against labels (B, …)."""
         ...
 
+    def as_labels(self, labels: Tensor, images: Tensor) -> Tensor:
+        """Labels (B, …) of images (B, C, H, W) as loss and metrics take them.
+
+        Raises:
+            UserError: they are no labels of this task.
+        """
+        ...
+
     def metrics(self) -> MetricCollection:
         """Fresh metrics of logits and labels; figures are fractions in [0, 1]."""
         ...

@@ -1,3 +1,13 @@
 """Networks as named blocks, the published ResNets, and what a network costs."""
 
-__all__ = ["blocks", "cost", "encoders", "matching", "origin", "resnet", "unet"]
+__all__ = [
+    "blocks",
+    "cost",
+    "cutting",
+    "encoders",
+    "matching",
+    "origin",
+    "resnet",
+    "tracing",
+    "unet",
+]

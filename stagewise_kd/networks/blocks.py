@@ -1,7 +1,7 @@
 """A network as an ordered list of named blocks."""
 
 import hashlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Literal
@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from stagewise_kd.networks.origin import Origin
+from stagewise_kd.networks.tracing import move_buffers
+from stagewise_kd.system.errors import UserError
 
 IMAGE = "image"
 LOGITS = "logits"
@@ -43,6 +45,9 @@ class BlockNet(nn.Module):
         std: per-channel standard deviation, likewise.
         origin: what builds the network again; None where only the user's own code can.
 
+    Raises:
+        UserError: two blocks have one name, or share a parameter: one could not learn alone.
+
     The feature "logits" is the last block's.
     """
 
@@ -58,6 +63,7 @@ class BlockNet(nn.Module):
         origin: Origin | None = None,
     ) -> None:
         super().__init__()
+        _check_apart(blocks)
         self.model = model
         self.blocks = {block.name: block for block in blocks}
         self.origin = origin
@@ -70,6 +76,14 @@ class BlockNet(nn.Module):
         super().train(mode)
         for block in self.blocks.values():
             block.module.train(mode)
+        return self
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "BlockNet":
+        """Move the model, and what traced blocks hold beside its modules."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        moved = dict(self.model.named_buffers(remove_duplicate=False))
+        for block in self.blocks.values():
+            move_buffers(block.module, moved, fn)
         return self
 
     @property
@@ -149,6 +163,20 @@ class BlockNet(nn.Module):
         if name != IMAGE and name not in self.blocks:
             raise KeyError(f"no block {name!r}; this network has {', '.join(self.names)}")
         return name
+
+
+def _check_apart(blocks: Sequence[Block]) -> None:
+    owners: dict[int, str] = {}
+    for block in blocks:
+        if block.name in owners.values():
+            raise UserError(f"two blocks are called {block.name!r}; give each a name of its own")
+        held = {id(parameter) for parameter in block.module.parameters()}
+        if shared := [owners[number] for number in held if number in owners]:
+            raise UserError(
+                f"blocks {shared[0]!r} and {block.name!r} share parameters, so that one cannot "
+                "learn while the other is frozen; cut the network behind both"
+            )
+        owners |= dict.fromkeys(held or {id(block)}, block.name)
 
 
 def _writes(module: nn.Module, read: Sequence[Tensor]) -> bool:

@@ -14,13 +14,15 @@ import torch
 from torch import nn
 
 from stagewise_kd.cache.budget import Caching
-from stagewise_kd.data.own import Given, class_names, loading, own_data
+from stagewise_kd.data.loaders import Data
+from stagewise_kd.data.own_splits import Given, check_labels, class_names, loading, own_data
 from stagewise_kd.methods.method import Method, about, chosen_method, plain
 from stagewise_kd.methods.task import Task
 from stagewise_kd.networks.blocks import BlockNet
 from stagewise_kd.networks.matching import Match
 from stagewise_kd.runs.config import to_yaml
 from stagewise_kd.runs.experiment import Experiment, run_experiment
+from stagewise_kd.runs.outline import as_plan, told
 from stagewise_kd.runs.own_networks import At, Norm, classes_of, name_of, own_networks
 from stagewise_kd.system.console import console
 from stagewise_kd.system.errors import UserError
@@ -31,6 +33,7 @@ from stagewise_kd.system.weights import load_weights, read_weights
 from stagewise_kd.training.setup import Fitting, Setup
 from stagewise_kd.training.trainer import check_trainer
 
+PLACES = ("accelerator", "devices", "strategy")  # a run is the same on any
 TRAINER = {"accelerator": "auto", "devices": 1, "strategy": "auto", "precision": "auto"}
 
 
@@ -79,7 +82,7 @@ def distill(
     given stay as they are: a copy of the student is trained.
 
     Args:
-        student: the network to train, as it starts; a `BlockNet` is taken as it is cut.
+        student: the network to train, all of it, as it starts; a `BlockNet` is taken as it is cut.
         teacher: the trained network, likewise; None for a method that needs none.
         train: a map-style data set, or a `DataLoader` over one: images (C, H, W), or pairs of
             image and label. uint8 images are scaled to [0, 1] and normalized, float images are
@@ -109,26 +112,40 @@ def distill(
     """
     chosen = TRAINER | (trainer or {})
     check_trainer(chosen)
-    _check_numbers(epochs=epochs, steps=steps, batch_size=batch_size)
+    _check_numbers(1, epochs=epochs, steps=steps, batch_size=batch_size)
+    _check_numbers(0, seed=seed, workers=workers)
     data, load = own_data(train, val, test, seed), loading(train, batch_size, workers)
     if steps is not None:
         epochs = ceil(steps / max(1, len(data.train) // load.batch_size))  # type: ignore[arg-type]
     more = options | ({} if match is None else {"match": [list(pair) for pair in match]})
     plan_of, given = chosen_method(method, more, teacher is not None, data.labelled)
-    ours, theirs, norm = own_networks(student, teacher, data, at, Norm(mean, std), plan_of)
-    count = classes_of(theirs or ours, data.shape)
+    norm = Norm(*(value if value is None else [*map(float, value)] for value in (mean, std)))
+    ours, theirs = own_networks(student, teacher, data, at, norm, plan_of)
+    count = classes_of(ours, theirs, data.shape)
     made = task(count)
-    plan = plan_of(made, ours, theirs, epochs=epochs, **given)
+    check_labels(data, made.as_labels)
+    plan = as_plan(plan_of(made, ours, theirs, epochs=epochs, **given))
     fitting = _fitting(lr, load.batch_size, load.workers, seed, chosen)
     facts = _facts(made, train, plan_of, ours, theirs, seed, test is not None)
-    settings = {"epochs": epochs, "lr": lr, "batch_size": load.batch_size, "seed": seed, "at": at}
-    text = to_yaml(_config(facts, plan_of, given, settings | norm))
-    described = {"classes": class_names(train, count), "size": list(data.shape[1:])}
+    settings = {
+        **{"epochs": epochs, "lr": lr, "batch_size": load.batch_size, "seed": seed, "at": told(at)},
+        **{key: told(values) for key, values in norm._asdict().items()},
+        "trainer": {key: told(value) for key, value in chosen.items() if key not in PLACES},
+    }
+    text = to_yaml(_config(facts, plan_of, given, settings))
+    described = describe(data, class_names(train, count))
     experiment = Experiment(Setup(ours, theirs, made, data, fitting), plan, facts, text, described)
     with _folder(out, chosen) as path:
         result = _finished(experiment, path, chosen)
     net = ours.model.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    return Run(net.eval(), result, None if out is None else path)
+    return Run(net.eval().requires_grad_(), result, None if out is None else path)
+
+
+def describe(data: Data, classes: list[str]) -> dict[str, Any]:
+    """What predicting on image files takes."""
+    image, _ = data.val[0]
+    kind = "prepared" if image.is_floating_point() else "uint8"
+    return {"classes": classes, "size": list(data.shape[1:]), "images": kind}
 
 
 def _finished(experiment: Experiment, path: Path, trainer: dict[str, Any]) -> dict[str, Any]:
@@ -159,16 +176,16 @@ def _folder(out: str | Path | None, trainer: dict[str, Any]) -> Iterator[Path]:
         yield Path(folder) / "run"
 
 
-def _check_numbers(**numbers: int | None) -> None:
+def _check_numbers(least: int, **numbers: int | None) -> None:
     for name, number in numbers.items():
-        if number is not None and (not isinstance(number, int) or number < 1):
-            raise UserError(f"{name}={number}: give a whole number from 1 up")
+        if number is not None and (not isinstance(number, int) or number < least):
+            raise UserError(f"{name}={number}: give a whole number from {least} up")
 
 
 def _fitting(
     lr: float, batch_size: int, workers: int, seed: int, trainer: dict[str, Any]
 ) -> Fitting:
-    if not lr > 0:
+    if not isinstance(lr, int | float) or not lr > 0:
         raise UserError(f"lr={lr}: give a number above 0")
     fused = not trainer.get("gradient_clip_val")  # Lightning cannot clip those of a fused step
     return Fitting(
@@ -192,13 +209,13 @@ def _facts(
     tested: bool,
 ) -> dict[str, Any]:
     """The keys of result.json that name the experiment."""
-    told = about(method)
+    itself = about(method)
     return {
         "task": task.name,
         "dataset": type(getattr(train, "dataset", train)).__name__,
         "data_fraction": 1.0,
         "method": plain(method).__name__,
-        **asdict(told),
+        **asdict(itself),
         "student": name_of(student),
         "teacher": name_of(teacher) if teacher else None,
         "teacher_checkpoint": None,
@@ -213,7 +230,7 @@ def _config(
 ) -> Config:
     """The settings of a run in the shape that a command line's config has."""
     teacher, function = facts["teacher"], plain(method)
-    shown = {name: value if _is_plain(value) else repr(value) for name, value in options.items()}
+    shown = {name: told(value) for name, value in options.items()}
     return {
         "data": {"name": facts["dataset"], "fraction": 1.0},
         "student": {"name": facts["student"]},
@@ -221,7 +238,3 @@ def _config(
         "method": {"_target_": f"{function.__module__}.{function.__qualname__}", **shown},
         **settings,
     }
-
-
-def _is_plain(value: Any) -> bool:
-    return value is None or isinstance(value, bool | int | float | str | list)

@@ -5,7 +5,6 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,10 @@ import torch
 
 from stagewise_kd.data.identity import content_hash
 from stagewise_kd.methods.checks import check_plan
-from stagewise_kd.methods.plan import Plan, Stage, Term
+from stagewise_kd.methods.plan import Plan
 from stagewise_kd.networks.blocks import BlockNet, weights_hash
 from stagewise_kd.networks.cost import cost
+from stagewise_kd.runs.outline import outline
 from stagewise_kd.runs.student import save_student
 from stagewise_kd.system.console import console
 from stagewise_kd.system.errors import UserError
@@ -109,7 +109,7 @@ def identity(experiment: Experiment) -> dict[str, Any]:
         "data_hash": content_hash(setup.data),
         "student_hash": weights_hash(setup.student.model),
         "teacher_hash": weights_hash(setup.teacher.model) if setup.teacher else None,
-        "plan": [_outline(stage) for stage in experiment.plan],
+        "plan": [outline(stage) for stage in experiment.plan],
     }
 
 
@@ -121,29 +121,6 @@ def _check_labels(experiment: Experiment) -> None:
             f"stage {learns[0]!r} learns from labels, and the samples are images alone; give pairs "
             "of image and label, or method='stagewise' with head='teacher', which needs none"
         )
-
-
-def _outline(stage: Stage) -> dict[str, Any]:
-    """A stage as plain values: what it trains against what, and what tells how far a run is."""
-    return {
-        "name": stage.name,
-        "epochs": stage.epochs,
-        "monitor": stage.monitor.name,
-        "mode": stage.monitor.mode,
-        "trains": list(stage.trains),
-        "terms": [_told(term) for term in stage.terms],
-        "cut": stage.cut,
-        "fed": stage.fed,
-        "match": [list(pair) for pair in stage.match],
-    }
-
-
-def _told(term: Term) -> list[Any]:
-    loss: Any = term.loss
-    options = loss.keywords if isinstance(loss, partial) else {}
-    plain = loss.func if isinstance(loss, partial) else loss
-    name = getattr(plain, "__name__", type(plain).__name__)
-    return [term.name, name, options, term.student, term.teacher, term.weight, term.adapter]
 
 
 def _main(setup: Setup) -> dict[str, Any]:

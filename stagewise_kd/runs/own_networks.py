@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from stagewise_kd.data.loaders import Data, Feed
 from stagewise_kd.methods.method import Method, takes
 from stagewise_kd.networks.blocks import IMAGE, Block, BlockNet
 from stagewise_kd.networks.cutting import cut, known_cut
-from stagewise_kd.system.errors import UserError
+from stagewise_kd.system.errors import UserError, first_line
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 At = Sequence[str] | Sequence[Sequence[str]] | None
@@ -27,8 +27,8 @@ class Norm(NamedTuple):
 
 def own_networks(
     student: nn.Module, teacher: nn.Module | None, data: Data, at: At, norm: Norm, method: Method
-) -> tuple[BlockNet, BlockNet | None, dict[str, list[float] | None]]:
-    """Copies of both networks as blocks, and the normalization that was asked for.
+) -> tuple[BlockNet, BlockNet | None]:
+    """Copies of both networks as blocks.
 
     Args:
         student: the network to train.
@@ -51,11 +51,13 @@ def own_networks(
         for net, names, who in zip((student, teacher), ends, ("student", "teacher"), strict=True)
     )
     assert ours is not None
-    return ours, theirs, {name: value and [*value] for name, value in norm._asdict().items()}
+    return ours, theirs
 
 
 def _each(at: At) -> tuple[Sequence[str] | None, Sequence[str] | None]:
     """Where to cut the student, and where the teacher."""
+    if isinstance(at, str):
+        raise UserError(f"at={at!r}: give a list of names, such as [{at!r}]")
     if at is None or all(isinstance(name, str) for name in at):
         return at, at  # type: ignore[return-value]
     if len(at) != 2:
@@ -71,6 +73,8 @@ def _as_blocks(
     cuts: bool,
     who: str,
 ) -> BlockNet:
+    if not isinstance(net, nn.Module):
+        raise UserError(f"{who}: a {type(net).__name__}; expected a network, a torch.nn.Module")
     copy = deepcopy(net).cpu()
     if isinstance(copy, BlockNet):
         return _normalized(copy, images, norm)
@@ -87,7 +91,7 @@ def _as_blocks(
 
 def _normalized(net: BlockNet, images: Tensor, norm: Norm) -> BlockNet:
     """A network of blocks, with its own normalization unless images need another or none."""
-    if images.is_floating_point() or norm.mean or norm.std:
+    if images.is_floating_point() or norm != (None, None):
         mean, std = _values(images, norm)
         net.register_buffer("mean", _column(mean), persistent=False)
         net.register_buffer("std", _column(std), persistent=False)
@@ -99,26 +103,53 @@ def _values(images: Tensor, norm: Norm) -> tuple[Sequence[float], Sequence[float
     if images.is_floating_point():
         return (0.0,) * channels, (1.0,) * channels
     usual = IMAGENET if channels == 3 else ((0.5,) * channels, (0.25,) * channels)
-    found = norm.mean or usual[0], norm.std or usual[1]
-    if any(len(values) != channels for values in found):
-        raise UserError(f"mean, std: give one number for each of {channels} channels")
-    return found
+    mean, std = (
+        default if given is None else given for given, default in zip(norm, usual, strict=True)
+    )
+    if not len(mean) == len(std) == channels or min(std) <= 0:
+        raise UserError(
+            f"mean={mean}, std={std}: give one number for each of {channels} channels, std above 0"
+        )
+    return mean, std
 
 
 def _column(values: Sequence[float]) -> Tensor:
     return torch.tensor(values).view(-1, 1, 1)
 
 
-def classes_of(net: BlockNet, shape: tuple[int, ...]) -> int:
-    """How many classes a network tells apart, by a dry run."""
+def classes_of(student: BlockNet, teacher: BlockNet | None, shape: tuple[int, ...]) -> int:
+    """How many classes the networks tell apart, by a dry run.
+
+    Raises:
+        UserError: they cannot take the images, give no logits, or differ in their classes.
+    """
+    counts = [_logits(net, shape).shape[1] for net in (student, teacher) if net is not None]
+    if len({*counts}) > 1:
+        raise UserError(
+            f"the student tells {counts[0]} classes apart, the teacher {counts[1]}; build the "
+            f"student with {counts[1]}"
+        )
+    return int(counts[0])
+
+
+def _logits(net: BlockNet, shape: tuple[int, ...]) -> Tensor:
     try:
         with torch.inference_mode():
-            logits = net.eval()(torch.zeros(2, *shape))
+            logits: Any = net.eval()(torch.zeros(2, *shape))
     except Exception as error:  # of the user's own network any
         raise UserError(
-            f"{name_of(net)} cannot take images of {shape} (channels, height, width): {error}"
+            f"{name_of(net)} cannot take images of {shape} (channels, height, width): "
+            f"{first_line(error)}"
         ) from None
-    return int(logits.shape[1])
+    if not isinstance(logits, Tensor) or logits.ndim not in (2, 4):
+        kind = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise UserError(f"{name_of(net)} gives {kind}; expected logits (B, K) or (B, K, H, W)")
+    if logits.ndim == 4 and logits.shape[2:] != shape[1:]:
+        raise UserError(
+            f"{name_of(net)} gives {tuple(logits.shape[2:])} for images of {tuple(shape[1:])}; "
+            "give images whose sides it keeps, often multiples of 32"
+        )
+    return logits
 
 
 def name_of(net: BlockNet) -> str:

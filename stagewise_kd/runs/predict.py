@@ -27,9 +27,14 @@ def student_and_files(
         Of each image its file, and its name below the path that it was found by.
 
     Raises:
-        UserError: the run is not finished, or a path holds no images.
+        UserError: the run is not finished, or of images that are no files'; a path holds no images.
     """
     student, described = open_student(run, task)
+    if described.get("images") == "prepared":
+        raise UserError(
+            f"{run}: was trained on images that its own data set had prepared in a way that no "
+            "file tells; predict with stagewise_kd.load and that code"
+        )
     files = [
         (file, file.relative_to(path if path.is_dir() else path.parent))
         for path in paths

@@ -97,7 +97,9 @@ def _built(
             )
         net: BlockNet = rebuild(described["build"], described["network"])
     else:
-        whole = factory()
+        whole = None if isinstance(factory, nn.Module) else factory()
+        if not isinstance(whole, nn.Module):
+            raise UserError("factory: give a function that returns the network, or its class")
         net = BlockNet(whole, [Block("model", whole, ("image",), "head")], (0.0,), (1.0,))
     for name in ("mean", "std"):
         values = torch.tensor(described[name]).view(-1, 1, 1)

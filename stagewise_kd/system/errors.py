@@ -9,6 +9,11 @@ class StudyError(Exception):
     """Some jobs of a study did not finish: the message says which, and why."""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its kind where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def raise_faults(subject: str, faults: list[str]) -> None:
     """Raise one `UserError` that lists every fault; do nothing when there is none."""
     if faults:

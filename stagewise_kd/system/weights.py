@@ -18,7 +18,13 @@ COUNTER = ".num_batches_tracked"
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write a safetensors file whole."""
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    plain: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for name, tensor in tensors.items():
+        found = tensor.detach().cpu().contiguous()
+        # A module that has two names is written twice; the format takes no shared memory.
+        plain[name] = found.clone() if found.data_ptr() in places else found
+        places.add(plain[name].data_ptr())
     write_whole(path, lambda temporary: save_file(plain, temporary))
 
 

@@ -71,7 +71,10 @@ class Recorder(Checkpoint):
         """Record the epoch."""
         figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
         epoch, stage = trainer.current_epoch, pl_module.stage
-        value = figures[f"val/{stage.monitor.name}"]
+        if (name := f"val/{stage.monitor.name}") not in figures:
+            known = ", ".join(sorted(key[4:] for key in figures if key.startswith("val/")))
+            raise UserError(f"stage {stage.name!r} monitors {name[4:]!r}; there are {known}")
+        value = figures[name]
         if not abs(value) < float("inf") or not abs(figures["train/loss"]) < float("inf"):
             raise UserError(
                 f"stage {stage.name!r}: the loss of epoch {epoch + 1} is not a finite number; "

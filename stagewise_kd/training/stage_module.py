@@ -211,5 +211,8 @@ def put_back(
 def _names(model: nn.Module, parts: Iterable[nn.Module]) -> list[str]:
     """Names in a model's state dict of what its submodules hold."""
     held = {id(t) for part in parts for t in (*part.parameters(), *part.buffers())}
-    named = (*model.named_parameters(), *model.named_buffers())
+    named = (
+        *model.named_parameters(remove_duplicate=False),
+        *model.named_buffers(remove_duplicate=False),
+    )
     return [name for name, tensor in named if id(tensor) in held]

@@ -1,7 +1,6 @@
 """Runs a plan, stage by stage, from wherever it was left."""
 
 import gc
-import logging
 import warnings
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,6 @@ from stagewise_kd.training.score import AGREEMENT
 from stagewise_kd.training.setup import Setup
 from stagewise_kd.training.stage_module import StageModule, put_back
 from stagewise_kd.training.trainer import ignore_chatter, make_trainer
-
-logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # it praises other products
 
 
 def run_plan(

@@ -52,7 +52,8 @@ def check_trainer(options: dict[str, Any]) -> None:
         UserError: Lightning does not take them, or they are the engine's own.
     """
     if taken := sorted({*OWN, "max_epochs", "callbacks"} & options.keys()):
-        raise UserError(f"trainer.{taken[0]}: the run sets it itself; for the length, set epochs=N")
+        length = "; for the length, set epochs=N" if taken[0] == "max_epochs" else ""
+        raise UserError(f"trainer.{taken[0]}: the run sets it itself{length}")
     asked = options["precision"]
     if str(asked) not in PRECISIONS:
         raise UserError(f"trainer.precision={asked}: give {', '.join(PRECISIONS)}")

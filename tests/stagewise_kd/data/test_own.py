@@ -7,7 +7,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from stagewise_kd.data.loaders import View, train_loader
-from stagewise_kd.data.own import loading, own_data
+from stagewise_kd.data.own_splits import loading, own_data
 from stagewise_kd.system.errors import UserError
 
 
@@ -109,11 +109,15 @@ class Stream(IterableDataset):
         ([torch.rand(3, 4, 4)], None, "train has 1 sample; give val="),
         ([{"x": 1}] * 4, None, "a sample is a dict; expected an image as a tensor"),
         ([torch.rand(4, 4)] * 4, None, r"a sample is a tensor \(4, 4\); expected an image"),
-        ([torch.rand(3, 4, n) for n in (4, 5, 6)], None, "samples that make no batch"),
+        (
+            [torch.rand(3, 4, n) for n in (4, 4, 4, 4, 5, 4, 4, 4)],
+            None,
+            "samples that make no batch",
+        ),
         (Noisy(), Noisy(5, labelled=False), "train with, val without; give all splits alike"),
     ],
 )
 def test_what_is_no_data(train, val, words):
     with pytest.raises(UserError, match=words):
         data = own_data(train, val, None, 0)
-        next(iter(train_loader(data.train, 3, 0, 0)))
+        list(train_loader(data.train, 3, 0, 0))

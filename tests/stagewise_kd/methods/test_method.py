@@ -34,8 +34,13 @@ def test_methods_tell_of_themselves():
 
 
 def test_without_labels_the_head_is_the_teachers():
-    assert chosen_method("stagewise", {}, True, False) == (stagewise, {"head": "teacher"})
-    assert chosen_method("stagewise", {}, True, True) == (stagewise, {})
+    usual = {"schedule": "concurrent", "head": "teacher"}  # as the command lines schedule
+    assert chosen_method("stagewise", {}, True, False) == (stagewise, usual)
+    assert chosen_method("stagewise", {}, True, True)[1]["head"] == "labels"
+    assert chosen_method("stagewise", {"schedule": "sequential"}, True, False)[1] == {
+        "schedule": "sequential",
+        "head": "teacher",
+    }
     assert chosen_method(own, {"gentle": False}, True, False) == (own, {"gentle": False})
 
 

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.models import mobilenet_v3_small, resnet18
 
+from stagewise_kd.networks.blocks import copy_block
 from stagewise_kd.networks.cutting import cut
 from stagewise_kd.networks.resnet import resnet
 from stagewise_kd.system.errors import UserError
@@ -131,3 +132,62 @@ def test_what_cannot_be_cut(model, at, words):
         cut(model, IMAGES, at)
     for word in words:
         assert word in str(error.value)
+
+
+class Scaled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1)
+        self.register_buffer("scale", torch.full((4, 1, 1), 2.0))
+
+    def forward(self, x):
+        return self.b(F.dropout(self.a(x) * self.scale, 0.5, self.training)).mean((2, 3))
+
+
+def test_buffers_move_with_the_model():
+    net = cut(Scaled(), IMAGES, ["a"]).to(torch.float64)
+    assert net(IMAGES.double()).dtype == torch.float64
+    assert net.train()(IMAGES.double()).dtype == torch.float64
+    net.model.scale.fill_(0)  # the block reads the model's own
+    assert net.eval()(IMAGES.double()).equal(net.model(IMAGES.double()))
+
+
+def test_the_modes_of_the_model_stay_as_they_are():
+    model = Own().train()
+    model.stem[1].eval()
+    modes = [module.training for module in model.modules()]
+    cut(model, IMAGES, ["stem"])
+    assert [module.training for module in model.modules()] == modes
+    with pytest.raises(UserError, match="cannot be traced"):
+        cut((failing := Branching().train()), IMAGES, ["fc"])
+    assert failing.training
+
+
+def test_a_module_of_two_blocks_is_refused():
+    class Shared(Own):
+        def forward(self, x):
+            return self.fc(self.last(self.body(self.body(self.stem(x)))).mean((2, 3)))
+
+    with pytest.raises(UserError, match="'body' and 'head' share parameters"):
+        cut(Shared(), IMAGES, ["stem", "body"])
+
+
+def test_a_head_that_is_no_end_keeps_its_name():
+    model = nn.Sequential()
+    model.stem, model.head, model.tail = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Flatten()
+    assert cut(model, IMAGES, ["stem", "head"]).names == ("stem", "head", "rest")
+
+
+def test_heads_of_other_traces_are_copied():
+    class Plain(Own):
+        def forward(self, x):
+            return self.fc(self.last(self.body(self.stem(x))).mean((2, 3)))
+
+    class Dropping(Own):
+        def forward(self, x):
+            x = self.last(self.body(self.stem(x))).mean((2, 3))
+            return self.fc(F.dropout(x, 0.5, self.training))
+
+    teacher, student = (cut(kind(), IMAGES, ["stem", "last"]) for kind in (Dropping, Plain))
+    copy_block(teacher, student, "head")
+    assert student.model.fc.weight.equal(teacher.model.fc.weight)

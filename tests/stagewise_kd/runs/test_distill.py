@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
+from torch.utils.data import DataLoader, SubsetRandomSampler
 from torchvision.models import resnet18
 
 import cls_kd
@@ -18,6 +19,7 @@ from cls_kd.cli import main as cls_main
 from seg_kd.cli import main as seg_main
 from stagewise_kd.methods.losses import mse
 from stagewise_kd.methods.plan import LOSS
+from stagewise_kd.training.recorder import Recorder
 from tests.conftest import tiny_net
 
 TRAINER = {"accelerator": "cpu", "precision": "32-true"}
@@ -49,7 +51,9 @@ def pictures(count: int, seed: int, labelled: bool = True) -> list:
 
 
 def distill(out: Path | None, student: nn.Module | None = None, **options) -> skd.Run:
-    settings = {"epochs": 2, "at": PLACES, "trainer": TRAINER, "batch_size": 8} | options
+    usual = {"epochs": 2, "at": PLACES, "trainer": TRAINER, "batch_size": 8}
+    schedule = {} if "method" in options else {"schedule": "sequential"}
+    settings = usual | schedule | options
     teacher = settings.pop("teacher", Net(seed=1))
     train = settings.pop("train", pictures(24, 0))
     return cls_kd.distill(student or Net(seed=2), teacher, train, out=out, **settings)
@@ -332,3 +336,114 @@ class TestCommandLines:
             assert caught.value.code == 0
         with Image.open(tmp_path / "seen" / "a.png") as mask:
             assert mask.size == (40, 30)
+
+
+class Dropping(Net):
+    """Draws in training."""
+
+    def forward(self, x):
+        return self.head(torch.dropout(self.b(self.a(x)), 0.3, self.training).mean((2, 3)))
+
+
+@pytest.mark.parametrize("schedule", ["sequential", "concurrent"])
+def test_resumed_with_dropout_equals_straight(tmp_path, monkeypatch, schedule):
+    options = {"schedule": schedule, "fed": "teacher", "finetune_epochs": 3, "epochs": 3}
+    monkeypatch.setattr("stagewise_kd.training.recorder.TRAINING_PER_SAVING", 0)
+    straight = distill(tmp_path / "straight", Dropping(seed=2), **options)
+    epochs = iter(range(100))
+
+    def stop(recorder, trainer) -> None:
+        save(recorder, trainer)
+        if next(epochs) == 4:
+            raise KeyboardInterrupt
+
+    save = Recorder._save
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Recorder, "_save", stop)
+        distill(tmp_path / "run", Dropping(seed=2), **options)
+    run = distill(tmp_path / "run", Dropping(seed=2), **options)
+    assert same(bits(run.student), bits(straight.student))
+    tables = [(tmp_path / name / "metrics.csv").read_text() for name in ("straight", "run")]
+    assert tables[0] == tables[1]
+
+
+def test_the_student_that_is_returned_can_be_trained_on(tmp_path):
+    run = distill(tmp_path / "run")
+    assert all(parameter.requires_grad for parameter in run.student.parameters())
+
+
+def test_a_module_of_two_names_is_kept_under_both(tmp_path):
+    class Aliased(Net):
+        def __init__(self, seed: int) -> None:
+            super().__init__(seed=seed)
+            self.again = self.a[0]
+
+    run = distill(tmp_path / "run", Aliased(2), teacher=Aliased(1))
+    kept = load_file(tmp_path / "run" / "student" / "model.safetensors")
+    assert kept["again.weight"].equal(kept["a.0.weight"])
+    assert kept["a.0.weight"].equal(run.student.again.weight)
+
+
+def gentle(weight: float):
+    def loss(student, teacher):
+        return weight * mse(student, teacher)
+
+    return loss
+
+
+def test_an_option_that_is_a_function_is_told_by_its_name_and_code(tmp_path):
+    def plan(task, student, teacher, *, epochs, loss):
+        return skd.Stage("a", ("a",), (skd.Term("a", loss, "a", "a"),), epochs, LOSS)
+
+    distill(tmp_path / "run", method=plan, loss=mse)
+    distill(tmp_path / "run", method=plan, loss=mse)  # finished
+    with pytest.raises(skd.UserError, match=r"was loss: .*mse"):
+        distill(tmp_path / "run", method=plan, loss=gentle(2.0))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"train": [(i, n % 3 + 1) for i, n in pictures(24, 0)]}, "label 3: the networks know 3"),
+        ({"train": [(i, -1) for i, _ in pictures(24, 0)]}, "label -1: the networks know 3 classes"),
+        ({"train": [(i, n / 3) for i, n in pictures(24, 0)]}, "expected a class index"),
+        ({"train": [(i, "cat") for i, _ in pictures(24, 0)]}, "samples that make no batch"),
+        ({"train": [(i, None) for i, _ in pictures(24, 0)]}, "samples that make no batch"),
+        ({"val": [(i / 255, n) for i, n in pictures(9, 0)]}, "images that are not alike: train"),
+        ({"teacher": resnet18(num_classes=5), "at": None, "method": "hinton"}, "teacher 5; build"),
+        ({"teacher": Net}, "teacher: a type; expected a network"),
+        ({"at": "a"}, "at='a': give a list of names"),
+        ({"at": ["head"]}, "have no features to match, only a head"),
+        ({"seed": -1}, "seed=-1: give a whole number from 0 up"),
+        ({"lr": "fast"}, "lr=fast: give a number above 0"),
+        ({"std": [0, 1, 1]}, "std above 0"),
+        ({"method": None}, "method=None: give a name or a function"),
+        ({"method": lambda *a, epochs: 3}, "the method gave a int; expected a tuple of stages"),
+        (
+            {"train": DataLoader(pictures(24, 0), 8, sampler=SubsetRandomSampler(range(9)))},
+            "Subset",
+        ),
+        ({"train": torch.rand(20, 4, 4)}, "a sample is a tensor (4, 4); expected an image"),
+    ],
+)
+def test_more_bad_input_is_found_before_anything_is_trained(tmp_path, options, words):
+    with pytest.raises(skd.UserError) as error:
+        distill(tmp_path / "run", **options)
+    assert words in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loader_of_whole_batches_validates_on_its_own_samples(tmp_path):
+    val = DataLoader(pictures(5, 3), batch_size=8, drop_last=True)  # of length 0
+    run = distill(tmp_path / "run", val=val)
+    assert run.result["images"] == 24
+    assert (tmp_path / "run" / "splits" / "val.txt").read_text().split() == list("01234")
+
+
+def test_a_network_that_is_not_quite_the_known_one_is_not_rebuilt_as_that(tmp_path):
+    torch.manual_seed(0)
+    nets = resnet18(num_classes=3), resnet18(num_classes=3)
+    nets[0].maxpool = nn.Identity()
+    distill(tmp_path / "run", nets[0], teacher=nets[1], method="hinton", at=None, epochs=1)
+    with pytest.raises(skd.UserError, match="holds a ResNet, which only your own code can build"):
+        skd.load(tmp_path / "run")

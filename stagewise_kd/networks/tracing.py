@@ -1,0 +1,172 @@
+"""What a model computes, traced by torch.fx, in pieces over the model's own submodules."""
+
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, fx, nn
+from torchvision.models.feature_extraction import NodePathTracer
+
+from stagewise_kd.system.errors import UserError, first_line
+
+
+class Trace(NamedTuple):
+    """What a model computes: its nodes, and the path of each in the model's modules."""
+
+    nodes: list[fx.Node]
+    paths: dict[fx.Node, str]
+
+
+def traces(model: nn.Module) -> tuple[Trace, Trace]:
+    """What a model computes in eval mode, and what in training; its modes stay as they are.
+
+    Raises:
+        UserError: it cannot be traced; names the line of its code.
+    """
+    modes = {module: module.training for module in model.modules()}
+    try:
+        return _trace(model.eval()), _trace(model.train())
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _trace(model: nn.Module) -> Trace:
+    functions, modules = _not_traced()
+    make: Any = NodePathTracer
+    tracer = make(autowrap_functions=functions, leaf_modules=modules)
+    try:
+        graph = tracer.trace(model)
+    except Exception as error:  # whatever the model's own code raises on a value that is none yet
+        raise UserError(
+            f"{type(model).__name__} cannot be traced: {first_line(error)} "
+            f"({_line(error)}); give blocks of your own: BlockNet(model, [Block(…), …], mean, std)"
+        ) from None
+    return Trace(list(graph.nodes), tracer.node_to_qualname)
+
+
+def _not_traced() -> tuple[tuple[Any, ...], list[type[nn.Module]]]:
+    """What timm says of its own functions and modules."""
+    try:
+        from timm.models import _features_fx as own
+    except ImportError:
+        return (), []
+    known: Any = own
+    return tuple(known.get_notrace_functions()), known.get_notrace_modules()
+
+
+def _line(error: Exception) -> str:
+    """The line of the user's code that an error comes from."""
+    libraries = str(Path(torch.__file__).parents[1])
+    here = str(Path(__file__).parents[1])
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if not f.filename.startswith((libraries, here))]
+    return f"{own[-1].filename}, line {own[-1].lineno}: {own[-1].line}" if own else "in a library"
+
+
+def module_ends(trace: Trace, model: nn.Module) -> dict[str, int]:
+    """The modules at whose end one value carries everything onward: places of their last nodes."""
+    place = {node: number for number, node in enumerate(trace.nodes)}
+    last = {node: max((place[u] for u in node.users), default=-1) for node in trace.nodes}
+    live: set[fx.Node] = set()
+    alone = []
+    for number, node in enumerate(trace.nodes):
+        live = {other for other in live if last[other] > number}
+        if last[node] > number and node.op != "get_attr" and not _is_option(node, trace):
+            live.add(node)
+        if node.op.startswith("call_") and live == {node}:
+            alone.append(number)
+    final: dict[str, int] = {}
+    for number, node in enumerate(trace.nodes):
+        if node.op.startswith("call_"):
+            path = trace.paths[node]
+            steps = [i for i, letter in enumerate(path) if letter == "."]
+            final |= dict.fromkeys((path, *(path[:i] for i in steps)), number)
+    known = {name for name, _ in model.named_modules()}
+    return {name: end for name, end in final.items() if name in known and end in {*alone}}
+
+
+def _is_option(node: fx.Node, trace: Trace) -> bool:
+    """Whether a node is an argument of the model beside the image, which stays at its default."""
+    return node.op == "placeholder" and node is not trace.nodes[0]
+
+
+def traced_pieces(model: nn.Module, trace: Trace, names: list[str]) -> list[fx.GraphModule]:
+    """The graph of a model in pieces that end with these modules; the rest, if any, at last."""
+    ends, (start, *rest) = module_ends(trace, model), trace.nodes
+    defaults = {n: n.args[0] if n.args else None for n in rest if n.op == "placeholder"}
+    given, first, found = start, 1, []
+    for end in [*(ends[name] for name in names), len(trace.nodes) - 1]:
+        nodes = [node for node in trace.nodes[first : end + 1] if node not in defaults]
+        last = nodes.pop().args[0] if nodes[-1].op == "output" else nodes[-1]
+        if not isinstance(last, fx.Node):
+            raise UserError(f"{type(model).__name__}: gives a {type(last).__name__}, not logits")
+        if nodes:
+            found.append(_piece(model, given, nodes, last, defaults))
+        given, first = last, end + 1
+    return found
+
+
+def _piece(
+    model: nn.Module,
+    given: fx.Node,
+    nodes: list[fx.Node],
+    last: fx.Node,
+    defaults: dict[fx.Node, Any],
+) -> fx.GraphModule:
+    """Some nodes of a model as a module that holds the model's own submodules."""
+    graph = fx.Graph()
+    copies: dict[fx.Node, Any] = defaults | {given: graph.placeholder("x")}
+
+    def copy(node: fx.Node) -> Any:
+        if node not in copies:  # a parameter that was fetched before
+            copies[node] = graph.node_copy(node, copy)
+        return copies[node]
+
+    for node in nodes:
+        copy(node)
+    graph.output(copies[last])
+    return fx.GraphModule(model, graph)
+
+
+class ByMode(nn.Module):
+    """Two traces of the same submodules: a function such as dropout is traced as it is called."""
+
+    def __init__(self, judging: fx.GraphModule, learning: fx.GraphModule) -> None:
+        super().__init__()
+        self.judging = judging
+        self._learning = (learning,)  # no submodule: the state is that of the other
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The trace of the mode that the block is in."""
+        (learning,) = self._learning
+        found: Tensor = (learning if self.training else self.judging)(x)
+        return found
+
+    def state_dict(self, *args: Any, **options: Any) -> Any:
+        """The state of the submodules, by their names in the model."""
+        return self.judging.state_dict(*args, **options)
+
+    def load_state_dict(self, state_dict: Any, *args: Any, **options: Any) -> Any:
+        """Load such a state."""
+        return self.judging.load_state_dict(state_dict, *args, **options)
+
+
+def move_buffers(
+    module: nn.Module, moved: Mapping[str, Tensor], fn: Callable[[Tensor], Tensor]
+) -> None:
+    """Let the traces in a module follow its model, whose buffers are replaced when it moves.
+
+    Args:
+        module: a block.
+        moved: the model's buffers by name, as they are now.
+        fn: for constants that are the trace's own.
+    """
+    found = [part for part in module.modules() if isinstance(part, fx.GraphModule)]
+    found += [part._learning[0] for part in module.modules() if isinstance(part, ByMode)]
+    for trace in found:
+        for path, buffer in list(trace.named_buffers(remove_duplicate=False)):
+            owner, _, name = path.rpartition(".")
+            trace.get_submodule(owner)._buffers[name] = moved.get(path, fn(buffer))
