@@ -23,8 +23,6 @@ teacher.load_state_dict(torch.load(checkpoint, weights_only=True))
 torch.manual_seed(0)  # the student that the run starts from, and goes on from when run again
 student = resnet18(num_classes=len(train.classes))
 
-run = cls_kd.distill(
-    student, teacher, train, test=test, schedule="concurrent", epochs=2, out="runs/resnet18"
-)
+run = cls_kd.distill(student, teacher, train, test=test, epochs=2, out="runs/resnet18")
 for name in ("teacher", "student"):
     print(f"{name}: accuracy {run.result[f'{name}_metrics']['accuracy']:.3f}")

@@ -81,7 +81,7 @@ def test_unet(tmp_path):
 def test_without_labels(tmp_path, photos, teacher):
     out, said = run(tmp_path, "without_labels", photos, teacher)
     assert out.startswith("agreement ")
-    assert "stage 5/5 layer4" in said
+    assert "stage 1/1 features" in said
     weights = torch.load(tmp_path / "resnet18.pt", weights_only=True)
     kept = torch.load(teacher, weights_only=True)
     assert weights["fc.weight"].equal(kept["fc.weight"])
@@ -91,12 +91,12 @@ def test_without_labels(tmp_path, photos, teacher):
 def test_own_network_killed_resumed_finished_and_refused(tmp_path):
     run(tmp_path / "straight", "own_network", 4)
     killed = start(tmp_path / "killed", "own_network", 4)
-    stages = tmp_path / "killed" / "runs" / "own" / "stages"
-    while not (stages / "01-1").exists() and killed.poll() is None:
+    folder = tmp_path / "killed" / "runs" / "own"
+    while not (folder / "metrics.csv").exists() and killed.poll() is None:
         time.sleep(0.01)
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
-    assert not (stages.parent / "result.json").exists()
+    assert not (folder / "result.json").exists()
     run(tmp_path / "killed", "own_network", 4)
     weights = [
         load_file(tmp_path / name / "runs" / "own" / "student" / "model.safetensors")
@@ -105,9 +105,9 @@ def test_own_network_killed_resumed_finished_and_refused(tmp_path):
     assert weights[0].keys() == weights[1].keys()
     assert all(value.equal(weights[1][name]) for name, value in weights[0].items())
 
-    before = (stages.parent / "result.json").stat().st_mtime_ns
+    before = (folder / "result.json").stat().st_mtime_ns
     _, said = run(tmp_path / "killed", "own_network", 4)
     assert said.endswith("runs/own is finished already\n")
     _, said = run(tmp_path / "killed", "own_network", 5, status=1)
     assert "holds a run of another configuration (was epochs: 4; now epochs: 5)" in said
-    assert (stages.parent / "result.json").stat().st_mtime_ns == before
+    assert (folder / "result.json").stat().st_mtime_ns == before

@@ -342,7 +342,7 @@ class Dropping(Net):
     """Draws in training."""
 
     def forward(self, x):
-        return self.head(torch.dropout(self.b(self.a(x)), 0.3, self.training).mean((2, 3)))
+        return self.head(self.b(torch.dropout(self.a(x), 0.3, self.training)).mean((2, 3)))
 
 
 @pytest.mark.parametrize("schedule", ["sequential", "concurrent"])
