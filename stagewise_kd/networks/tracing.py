@@ -97,6 +97,8 @@ def traced_pieces(model: nn.Module, trace: Trace, names: list[str]) -> list[fx.G
     """The graph of a model in pieces that end with these modules; the rest, if any, at last."""
     ends, (start, *rest) = module_ends(trace, model), trace.nodes
     defaults = {n: n.args[0] if n.args else None for n in rest if n.op == "placeholder"}
+    if missing := [name for name in names if name not in ends]:
+        raise UserError(f"at: behind {missing[0]} more than one value is in use in training")
     given, first, found = start, 1, []
     for end in [*(ends[name] for name in names), len(trace.nodes) - 1]:
         nodes = [node for node in trace.nodes[first : end + 1] if node not in defaults]
