@@ -153,6 +153,28 @@ def test_one_stage_a_feature_as_published(command, here):
     assert all("accuracy" in stage["graft"] for stage in stages[:-1])
 
 
+def test_pairs_of_features_fed_by_the_teacher(command, here):
+    options = ["match=[[layer2,layer2],[layer4,layer4]]", "method.fed=teacher"]
+    assert cls_kd(*command, *options, "schedule=sequential") == 0
+    stages = json.loads((here / "run" / "manifest.json").read_text())["plan"]
+    assert [stage["trains"] for stage in stages] == [
+        ["stem", "layer1", "layer2"],
+        ["layer3", "layer4"],
+        ["head"],
+    ]
+    assert [stage["fed"] for stage in stages] == ["teacher", "teacher", "student"]
+
+
+def test_few_labels(command, pictures, here):
+    options = ["data.label_fraction=0.25", f"data.unlabelled={pictures / 'test'}"]
+    assert cls_kd(*command, *options) == 0
+    listed = {p.stem: p.read_text().split() for p in (here / "run" / "splits").iterdir()}
+    assert len(listed["train"]) == 11  # of 43
+    assert len(listed["images"]) == 43 + 8
+    assert set(listed["train"]) < set(listed["images"])
+    assert json.loads((here / "run" / "result.json").read_text())["images_seen"] == 5 * 48 + 8
+
+
 def test_paper_recipe_and_rest_as_test(command, here):
     options = ["recipe=paper", "epochs=1", "data.fraction=0.5", "data.rest_as_test=true"]
     assert cls_kd(*command, *options, "eval.protocol=paper", "method=no_teacher") == 0
