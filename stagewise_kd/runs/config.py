@@ -1,4 +1,4 @@
-"""The resolved config of a run: plain values, checked, and the name that they make."""
+"""The resolved config of a run: plain values, checked."""
 
 from pathlib import Path
 from typing import Any
