@@ -40,11 +40,11 @@ def predict(run: Path, paths: Sequence[Path], out: Path, top: int = 3) -> list[l
 
     Raises:
         UserError: the run is not finished, or a path is missing, holds no image or a damaged
-            one, `top` is below 1, or `out` cannot be written.
+            one, `top` is below 1, or `out` cannot be written or is where images are read.
     """
     if top < 1:
         raise UserError(f"--top {top}: give how many classes an image, 1 or more")
-    student, described, named = student_and_files(Classification.name, run, paths)
+    student, described, named = student_and_files(Classification.name, run, paths, out)
     files = [file for file, _ in named]
     size = sides(described["size"])
     found = load_images(files, size)

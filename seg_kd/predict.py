@@ -47,14 +47,15 @@ def predict(
 
     Raises:
         UserError: the run is not finished, or a path is missing, holds no image or a damaged
-            one, tile and overlap do not go together, or `out` cannot be written.
+            one, tile and overlap do not go together, or `out` cannot be written or is where
+            images are read.
     """
     if tile % STRIDE or overlap % STRIDE or not 0 <= 2 * overlap < tile:
         raise UserError(
             f"--tile {tile} --overlap {overlap}: give multiples of {STRIDE}, an overlap of 0 or "
             "more, and a tile of more than twice the overlap"
         )
-    net, described, files = student_and_files(Segmentation.name, run, paths)
+    net, described, files = student_and_files(Segmentation.name, run, paths, out)
     channels = len(net.mean)
     palette = described.get("palette") or generated_palette(len(described["classes"]))
     _check_files(files, channels)

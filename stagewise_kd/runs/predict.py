@@ -14,7 +14,7 @@ Files = list[tuple[Path, Path]]
 
 
 def student_and_files(
-    task: str, run: Path, paths: Sequence[Path]
+    task: str, run: Path, paths: Sequence[Path], out: Path
 ) -> tuple[BlockNet, dict[str, Any], Files]:
     """A finished student on its device, its description, and the images to predict.
 
@@ -22,12 +22,14 @@ def student_and_files(
         task: what the student must have been trained for.
         run: the run folder.
         paths: image files and folders of them.
+        out: the folder that is to be written.
 
     Returns:
         Of each image its file, and its name below the path that it was found by.
 
     Raises:
-        UserError: the run is not finished, or of images that are no files'; a path holds no images.
+        UserError: the run is not finished, or of images that are no files'; a path holds no images;
+            or `out` is where images are read.
     """
     student, described = open_student(run, task)
     if described.get("images") == "prepared":
@@ -42,4 +44,18 @@ def student_and_files(
     ]
     if not files:
         raise UserError(f"{', '.join(map(str, paths))}: no images there")
+    _check_out(out, [path for path in paths if path.is_dir()], [file.parent for file, _ in files])
     return student.to(local_device({})), described, files
+
+
+def _check_out(out: Path, searched: Sequence[Path], homes: Sequence[Path]) -> None:
+    """Refuse to write beside images, which would be replaced, or where they are searched for."""
+    target = out.resolve()
+    around = {target, *target.parents}
+    inside = [folder for folder in searched if folder.resolve() in around]
+    beside = [folder for folder in dict.fromkeys(homes) if folder.resolve() == target]
+    for folder in inside or beside:
+        raise UserError(
+            f"--out {out}: lies where images are read, in {folder}, and would replace them or be "
+            "read with them the next time; give a folder elsewhere"
+        )

@@ -416,6 +416,18 @@ class TestBadInput:
         assert "the teacher's 'head' does not fit the student" in error
         assert "student.head=linear for a linear head" in error
 
+    @pytest.mark.parametrize("out", ["photos", "photos/seen", "."])
+    def test_predict_where_images_are_read(self, finished, pictures, capsys, here, out):
+        shutil.copytree(pictures / "test" / "dark", here / "photos")
+        argv = [str(finished), "photos/1.png" if out == "." else "photos", "--out", out]
+        if out == ".":
+            shutil.move(here / "photos" / "1.png", here / "1.png")
+            argv[1] = "1.png"
+        before = {p: p.read_bytes() for p in here.rglob("*.*")}
+        error = self.said(capsys, "predict", *argv, kept=tuple(p.name for p in here.iterdir()))
+        assert f"--out {out}: lies where images are read" in error
+        assert before == {p: p.read_bytes() for p in here.rglob("*.*")}
+
     def test_predict_no_class(self, capsys):
         error = self.said(capsys, "predict", "run", "a.png", "--top", "0")
         assert "--top 0: give how many classes an image, 1 or more" in error

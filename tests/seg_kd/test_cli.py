@@ -348,6 +348,14 @@ class TestBadInput:
         )
         assert f"{out}: cannot be written (Not a directory); give an --out that can" in error
 
+    def test_predict_over_the_images(self, finished, capsys, tmp_path):
+        Image.new("RGB", (40, 40), (9, 9, 9)).save(tmp_path / "a.png")
+        before = (tmp_path / "a.png").read_bytes()
+        for path in (tmp_path, tmp_path / "a.png"):
+            error = self.said(capsys, "predict", str(finished), str(path), "--out", str(tmp_path))
+            assert f"--out {tmp_path}: lies where images are read" in error
+        assert (tmp_path / "a.png").read_bytes() == before
+
     def test_predict_on_damaged_files_among_good_ones(self, finished, capsys, tmp_path):
         photos = tmp_path / "photos"
         photos.mkdir()
