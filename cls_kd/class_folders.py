@@ -1,5 +1,6 @@
 """Finding and decoding the images of classes."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,9 +17,11 @@ from stagewise_kd.data.image_files import (
     Size,
     check_depth,
     find_images,
+    is_hidden,
     keeps,
     raise_first,
     read_all,
+    say_left_out,
     unlabelled_files,
 )
 from stagewise_kd.system.errors import raise_faults
@@ -80,11 +83,12 @@ def find_classes(root: Path, splits: Iterable[str]) -> dict[str, dict[str, list[
     Raises:
         UserError: lists folders without images and splits whose classes differ.
     """
+    left_out: Counter[str] = Counter()
     found = {
         split: {
-            folder.name: find_images(folder)
+            folder.name: find_images(folder, left_out)
             for folder in sorted((root / split).iterdir())
-            if folder.is_dir() and not folder.name.startswith(".")
+            if folder.is_dir() and not is_hidden(folder.name)
         }
         for split in splits
     }
@@ -101,4 +105,5 @@ def find_classes(root: Path, splits: Iterable[str]) -> dict[str, dict[str, list[
     if len(classes) < 2:
         faults.append(f"class folders in {root / 'train'}: {len(classes)}, at least 2 are needed")
     raise_faults(f"{root}: not a usable image folder", faults)
+    say_left_out(root, left_out)
     return found

@@ -1,5 +1,6 @@
 """Image files and their masks: matching, checking, decoding."""
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -18,6 +19,7 @@ from stagewise_kd.data.image_files import (
     keeps,
     raise_first,
     read_all,
+    say_left_out,
     unlabelled_files,
 )
 from stagewise_kd.data.samples import Part
@@ -50,10 +52,11 @@ def load_pairs(
     """
     check_channels(channels)
     faults: list[str] = []
+    left_out: Counter[str] = Counter()
     rows = [
         (split, *pair)
         for split, (images, masks) in folders.items()
-        for pair in match(root / images, root / masks, faults)
+        for pair in match(root / images, root / masks, faults, left_out)
     ]
     paths, masks = [path for _, path, _ in rows], [mask for *_, mask in rows]
     sizes = [_size(path) for path in paths]
@@ -75,6 +78,7 @@ def load_pairs(
         decoded.append(found)
         faults += wrong
     raise_first(f"{root}: faults in images and masks", faults)
+    say_left_out(root, left_out)
     whole = Part([path.relative_to(root).as_posix() for path in paths], *decoded)
     of = [split for split, *_ in rows]
     return {
@@ -83,9 +87,11 @@ def load_pairs(
     }
 
 
-def match(images: Path, masks: Path, faults: list[str]) -> list[tuple[Path, Path]]:
+def match(
+    images: Path, masks: Path, faults: list[str], left_out: Counter[str] | None = None
+) -> list[tuple[Path, Path]]:
     """Images and masks of the same name, whatever their formats; faults are added to the list."""
-    by_name = [_by_stem(folder, faults) for folder in (images, masks)]
+    by_name = [_by_stem(folder, faults, left_out) for folder in (images, masks)]
     for found, others, missing in (
         (by_name[0], by_name[1], f"has no mask in {masks}"),
         (by_name[1], by_name[0], f"has no image in {images}"),
@@ -96,10 +102,12 @@ def match(images: Path, masks: Path, faults: list[str]) -> list[tuple[Path, Path
     return [(path, by_name[1][name]) for name, path in by_name[0].items() if name in by_name[1]]
 
 
-def _by_stem(folder: Path, faults: list[str]) -> dict[str, Path]:
+def _by_stem(
+    folder: Path, faults: list[str], left_out: Counter[str] | None = None
+) -> dict[str, Path]:
     """Image files below a folder, by their path in it less the suffix."""
     found: dict[str, Path] = {}
-    for path in find_images(folder):
+    for path in find_images(folder, left_out):
         name = path.relative_to(folder).with_suffix("").as_posix()
         if name in found:
             faults.append(f"{found[name]} and {path} have the same name; keep one of them")

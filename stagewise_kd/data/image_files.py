@@ -1,19 +1,23 @@
 """Finding, checking and decoding image files."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import psutil
 from PIL import Image
 from torch import Tensor
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from stagewise_kd.system.console import console
 from stagewise_kd.system.errors import UserError, raise_faults
+from stagewise_kd.system.processes import rank
 
 Size = tuple[int, int]  # height and width
 IN_MEMORY_SHARE = 0.25  # of the machine's memory
+NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}  # need programs beside Pillow
 SHOWN = 20  # faults of a data set that are listed
 
 
@@ -74,13 +78,42 @@ def places(names: Sequence[str], chosen: Sequence[str]) -> list[int]:
     return [place[name] for name in chosen]
 
 
-def find_images(folder: Path) -> list[Path]:
-    """All image files below a folder, sorted."""
-    return sorted(
-        p
-        for p in folder.rglob("*")
-        if p.suffix.lower() in IMG_EXTENSIONS and not p.name.startswith(".")
-    )
+@cache
+def readable() -> set[str]:
+    """Suffixes of the pictures that Pillow opens."""
+    Image.init()
+    known = Image.registered_extensions().items()
+    return {suffix for suffix, kind in known if kind in Image.OPEN and kind not in NO_PICTURES}
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is one that a system keeps beside the user's own."""
+    return name.startswith(".") or name in ("@eaDir", "__MACOSX")
+
+
+def find_images(folder: Path, left_out: Counter[str] | None = None) -> list[Path]:
+    """All image files below a folder, sorted; hidden ones and those in hidden folders are not.
+
+    Args:
+        folder: is searched to any depth.
+        left_out: counts the other files by suffix.
+    """
+    found = []
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        if any(is_hidden(part) for part in path.relative_to(folder).parts):
+            continue
+        if path.suffix.lower() in readable():
+            found.append(path)
+        elif left_out is not None:
+            left_out[path.suffix.lower() or path.name] += 1
+    return found
+
+
+def say_left_out(root: Path | str, left_out: Counter[str]) -> None:
+    """Say in one line which files are no images that can be read."""
+    if left_out and rank() == 0:
+        told = ", ".join(f"{count} {suffix}" for suffix, count in left_out.most_common())
+        console.print(f"{root}: left out, no images: {told}", soft_wrap=True, highlight=False)
 
 
 def unlabelled_files(root: str) -> tuple[list[str], list[Path]]:
@@ -92,9 +125,11 @@ def unlabelled_files(root: str) -> tuple[list[str], list[Path]]:
     folder = Path(root)
     if not folder.is_dir():
         raise UserError(f"data.unlabelled={root}: no such folder")
-    paths = find_images(folder)
+    left_out: Counter[str] = Counter()
+    paths = find_images(folder, left_out)
     if not paths:
         raise UserError(f"data.unlabelled={root}: holds no images")
+    say_left_out(root, left_out)
     return [f"unlabelled/{path.relative_to(folder).as_posix()}" for path in paths], paths
 
 

@@ -1,10 +1,11 @@
 """What predicting on image files starts with, whatever is predicted."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stagewise_kd.data.image_files import find_images
+from stagewise_kd.data.image_files import find_images, say_left_out
 from stagewise_kd.networks.blocks import BlockNet
 from stagewise_kd.runs.student import open_student
 from stagewise_kd.system.errors import UserError
@@ -37,14 +38,16 @@ def student_and_files(
             f"{run}: was trained on images that its own data set had prepared in a way that no "
             "file tells; predict with stagewise_kd.load and that code"
         )
+    left_out: Counter[str] = Counter()
     files = [
         (file, file.relative_to(path if path.is_dir() else path.parent))
         for path in paths
-        for file in (find_images(path) if path.is_dir() else [path])
+        for file in (find_images(path, left_out) if path.is_dir() else [path])
     ]
     if not files:
         raise UserError(f"{', '.join(map(str, paths))}: no images there")
     _check_out(out, [path for path in paths if path.is_dir()], [file.parent for file, _ in files])
+    say_left_out(", ".join(map(str, paths)), left_out)
     return student.to(local_device({})), described, files
 
 
