@@ -2,7 +2,7 @@
 
 from stagewise_kd.data.loaders import Data
 from stagewise_kd.data.samples import Part, Samples, Source, Transform
-from stagewise_kd.data.splits import split_hash, take_fraction, train_and_val
+from stagewise_kd.data.splits import split_hash, take_fraction, train_and_val, with_every_class
 from stagewise_kd.system.errors import UserError
 
 
@@ -27,7 +27,7 @@ def make_data(
         source: the data set.
         augment: of train images.
         whole: of the others: as they are validated.
-        fraction: share of the train split that is used, class-balanced.
+        fraction: share of the train split that is used, class-balanced, at least one of each class.
         label_fraction: share of those images whose labels are used; the others train the stages
             that see no label.
         seed: chooses the split.
@@ -54,11 +54,13 @@ def make_data(
         splits=splits,
         protocol=protocol,
     )
-    taken = take_fraction(train, fraction, len(every.names))
-    labelled = take_fraction(taken, label_fraction, len(taken), "data.label_fraction")
+    kinds = dict(zip(every.names, every.groups, strict=True))
+    taken = with_every_class(take_fraction(train, fraction, len(every.names)), train, kinds)
+    labels = take_fraction(taken, label_fraction, len(taken), "data.label_fraction")
+    labelled = with_every_class(labels, taken, kinds)
     test = source.test
     if rest_as_test:
-        test = every.take(sorted(train[len(taken) :]))
+        test = every.take(sorted({*train} - {*taken}))
         if not test.names:
             raise UserError("data.rest_as_test=true: nothing of train is left; lower data.fraction")
     parts = {
@@ -66,7 +68,9 @@ def make_data(
         "val": test if protocol == "paper" else source.val or every.take(cut),
         "test": test,
     }
-    more = _without_labels(source, taken[len(labelled) :], unlabelled)
+    known = {*labelled}
+    rest = [name for name in taken if name not in known]
+    more = _without_labels(source, rest, unlabelled)
     if more.names:
         parts["images"] = parts["train"] + more
     names = {split: part.names for split, part in parts.items()}

@@ -147,4 +147,6 @@ def _held_out(dataset: Any, seed: int) -> tuple[list[int], list[int]]:
     labels = labels if len(labels) == count else [0] * count
     names = [f"{number:012d}" for number in range(count)]
     train, held_out = split_train(names, labels, max(1, val_count(count)), seed)
+    if not held_out:
+        raise UserError(f"train has one sample of each of {count} classes; give val=")
     return sorted(map(int, train)), sorted(map(int, held_out))

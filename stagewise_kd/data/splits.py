@@ -1,8 +1,8 @@
 """Seeded, class-balanced splits as lists of file names."""
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ def split_train(
     Args:
         names: file names of the train split.
         labels: class index of each.
-        val: how many names the validation split gets.
+        val: how many names the validation split gets, or fewer where classes would lose their last.
         seed: chooses the order.
 
     Returns:
@@ -41,8 +41,15 @@ def split_train(
         placed += [
             ((place + offset) / len(order), members[label][i]) for place, i in enumerate(order)
         ]
-    ordered = [name for _, name in sorted(placed)]
-    return ordered[val:], ordered[:val]
+    kind = dict(zip(names, labels, strict=True))
+    left = Counter(labels)
+    train: list[str] = []
+    held_out: list[str] = []
+    for _, name in sorted(placed):
+        spare = len(held_out) < val and left[kind[name]] > 1  # the last of a class is for training
+        left[kind[name]] -= spare
+        (held_out if spare else train).append(name)
+    return train, held_out
 
 
 def val_count(count: int) -> int:
@@ -115,6 +122,21 @@ def take_fraction(
     if count == 0:
         raise UserError(f"{option}={fraction} of {whole} train images leaves none; raise it")
     return train[:count]
+
+
+def with_every_class(taken: list[str], train: list[str], kinds: Mapping[str, int]) -> list[str]:
+    """The names taken, and of each class that they lack the first one in `train`.
+
+    Args:
+        taken: a prefix of `train`.
+        train: in the order in which fractions are taken.
+        kinds: the class of each name.
+    """
+    first: dict[int, str] = {}
+    for name in train:
+        first.setdefault(kinds[name], name)
+    there = {kinds[name] for name in taken}
+    return [*taken, *(name for kind, name in first.items() if kind not in there)]
 
 
 def write_split(path: Path, names: list[str]) -> None:

@@ -107,6 +107,7 @@ class Stream(IterableDataset):
         (3, None, "train is a int; expected a data set"),
         ([], None, "train is empty"),
         ([torch.rand(3, 4, 4)], None, "train has 1 sample; give val="),
+        (Noisy(3), None, "train has one sample of each of 3 classes; give val="),
         ([{"x": 1}] * 4, None, "a sample is a dict; expected an image as a tensor"),
         ([torch.rand(4, 4)] * 4, None, r"a sample is a tensor \(4, 4\); expected an image"),
         (

@@ -1,6 +1,13 @@
 import pytest
 
-from stagewise_kd.data.splits import read_split, split_hash, split_train, take_fraction, write_split
+from stagewise_kd.data.splits import (
+    read_split,
+    split_hash,
+    split_train,
+    take_fraction,
+    with_every_class,
+    write_split,
+)
 from stagewise_kd.system.errors import UserError
 
 NAMES = [f"{label}/{n}" for label in "abc" for n in range(40)]
@@ -58,3 +65,21 @@ def test_split_file_with_strangers_and_repeats(tmp_path):
 def test_hash_tells_splits_apart():
     assert split_hash({"train": ["a", "b"]}) == split_hash({"train": ["a", "b"]})
     assert split_hash({"train": ["a", "b"]}) != split_hash({"train": ["a"], "val": ["b"]})
+
+
+def test_the_last_image_of_a_class_is_for_training():
+    names = [f"{n:02d}" for n in range(30)]
+    labels = [0] * 27 + [1, 2, 2]
+    for seed in range(20):
+        train, val = split_train(names, labels, 3, seed)
+        kinds = dict(zip(names, labels, strict=True))
+        assert {kinds[name] for name in train} == {0, 1, 2}
+        assert len(val) == 3
+        assert not set(train) & set(val)
+    assert split_train(["a", "b"], [0, 1], 1, 0)[1] == []
+
+
+def test_a_fraction_holds_every_class():
+    kinds = {"a": 0, "b": 0, "c": 0, "d": 1, "e": 2, "f": 1}
+    assert with_every_class(["a"], [*kinds], kinds) == ["a", "d", "e"]
+    assert with_every_class(["a", "b", "c", "d", "e"], [*kinds], kinds) == ["a", "b", "c", "d", "e"]
