@@ -23,6 +23,8 @@ from stagewise_kd.data.image_files import (
     read_all,
     say_left_out,
     unlabelled_files,
+    upright,
+    upright_size,
 )
 from stagewise_kd.system.errors import raise_faults
 
@@ -39,8 +41,10 @@ def decode(path: Path, size: Size, margin: float = 1.0) -> Tensor:
     height, width = (round(side * margin) for side in size)
     with Image.open(path) as file:
         check_depth(file)
-        file.draft("RGB", (width, height))  # JPEG: decode no finer than needed
-        image = file.convert("RGB")
+        lies = upright_size(file) != (file.height, file.width)
+        # JPEG: decode no finer than needed
+        file.draft("RGB", (height, width) if lies else (width, height))
+        image = upright(file).convert("RGB")
     scale = max(height / image.height, width / image.width)
     if scale != 1:
         wanted = (round(image.width * scale), round(image.height * scale))

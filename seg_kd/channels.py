@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from stagewise_kd.data.image_files import Size, check_depth
+from stagewise_kd.data.image_files import Size, check_depth, upright
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by channels
 
@@ -34,7 +34,7 @@ def open_image(path: Path, channels: int) -> Image.Image:
         check_depth(file)
         if channels == 4 and file.mode != "RGBA":
             raise ValueError(f"mode {file.mode}; data.channels=4 needs RGBA")
-        return file.convert(MODES[channels])
+        return upright(file).convert(MODES[channels])
 
 
 def scaled(image: Image.Image, size: Size) -> Image.Image:

@@ -21,6 +21,7 @@ from stagewise_kd.data.image_files import (
     read_all,
     say_left_out,
     unlabelled_files,
+    upright_size,
 )
 from stagewise_kd.data.samples import Part
 from stagewise_kd.system.errors import UserError
@@ -116,10 +117,10 @@ def _by_stem(
 
 
 def _size(path: Path) -> Size | None:
-    """Height and width from a file's header; None where it is no image."""
+    """Upright height and width from a file's header; None where it is no image."""
     try:
         with Image.open(path) as file:
-            return file.height, file.width
+            return upright_size(file)
     except Exception:  # it is listed when it is decoded
         return None
 

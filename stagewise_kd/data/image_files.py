@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import psutil
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from stagewise_kd.system.console import console
@@ -18,6 +18,7 @@ from stagewise_kd.system.processes import rank
 Size = tuple[int, int]  # height and width
 IN_MEMORY_SHARE = 0.25  # of the machine's memory
 NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}  # need programs beside Pillow
+ORIENTATION = 0x0112  # of EXIF
 SHOWN = 20  # faults of a data set that are listed
 
 
@@ -42,6 +43,17 @@ def check_depth(file: Image.Image) -> None:
     """
     if file.mode.startswith(("I", "F")):
         raise ValueError(f"mode {file.mode}: pixels of more than 8 bits; convert it to 8")
+
+
+def upright(file: Image.Image) -> Image.Image:
+    """An image as it is meant to be seen: phones tell by EXIF how they were held."""
+    return file if file.getexif().get(ORIENTATION, 1) == 1 else ImageOps.exif_transpose(file)
+
+
+def upright_size(file: Image.Image) -> Size:
+    """Height and width of an image as it is meant to be seen, from its header."""
+    lies = file.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
+    return (file.width, file.height) if lies else (file.height, file.width)
 
 
 class FileImages:

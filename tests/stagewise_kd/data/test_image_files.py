@@ -4,6 +4,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from cls_kd.class_folders import decode
+from seg_kd.channels import read_image
+from seg_kd.sources import folder
 from stagewise_kd.data import image_files
 from stagewise_kd.data.image_files import find_images, say_left_out
 
@@ -43,3 +46,32 @@ def test_what_is_left_out_is_said_in_one_line(tmp_path):
     assert said.get().count("\n") == 1
     for suffix in (".txt", ".pdf", ".h5"):
         assert f"1 {suffix}" in said.get()
+
+
+def photograph(path: Path, orientation: int) -> None:
+    """A phone's picture: dark above and bright below, stored as the sensor lay."""
+    upright = Image.new("RGB", (20, 40), (200, 200, 200))
+    upright.paste((20, 20, 20), (0, 0, 20, 20))
+    turn = {1: None, 3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90}[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    (upright.transpose(turn) if turn is not None else upright).save(path, exif=exif, quality=95)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_photographs_are_turned_as_they_were_taken(tmp_path, orientation):
+    photograph(tmp_path / "a.jpg", orientation)
+    for image in (decode(tmp_path / "a.jpg", (40, 20)), read_image(tmp_path / "a.jpg", None, 3)):
+        assert image.shape == (3, 40, 20)
+        assert image[:, :18].float().mean() < 40
+        assert image[:, 22:].float().mean() > 180
+
+
+def test_masks_are_held_against_the_upright_image(tmp_path):
+    for split in ("train", "test"):
+        (tmp_path / split / "images").mkdir(parents=True)
+        (tmp_path / split / "masks").mkdir()
+        photograph(tmp_path / split / "images" / "a.jpg", 6)
+        Image.new("L", (20, 40)).save(tmp_path / split / "masks" / "a.png")
+    (tmp_path / "classes.yaml").write_text("classes: [a, b]")
+    assert folder(str(tmp_path), None).train.images[0].shape == (3, 40, 20)
