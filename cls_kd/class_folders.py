@@ -11,18 +11,15 @@ from PIL import Image
 from torch import Tensor
 
 from cls_kd.transforms import SMALL
+from stagewise_kd.data.finding import find_images, is_hidden, say_left_out, unlabelled_files
 from stagewise_kd.data.image_files import (
     FileImages,
     Images,
     Size,
     check_depth,
-    find_images,
-    is_hidden,
     keeps,
     raise_first,
     read_all,
-    say_left_out,
-    unlabelled_files,
     upright,
     upright_size,
 )

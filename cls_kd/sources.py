@@ -6,7 +6,8 @@ import torch
 from torchvision.datasets import CIFAR10
 
 from cls_kd.class_folders import find_classes, load_images
-from stagewise_kd.data.image_files import Size, existing_root, part_folders
+from stagewise_kd.data.finding import existing_root, part_folders
+from stagewise_kd.data.image_files import Size
 from stagewise_kd.data.samples import Part, Source
 from stagewise_kd.data.shapes import CLASSES, draw_all
 from stagewise_kd.system.errors import UserError

@@ -11,16 +11,14 @@ from PIL import Image
 from seg_kd.channels import MODES, read_image
 from seg_kd.legend import Legend
 from seg_kd.masks import read_mask
+from stagewise_kd.data.finding import find_images, say_left_out, unlabelled_files
 from stagewise_kd.data.image_files import (
     FileImages,
     Images,
     Size,
-    find_images,
     keeps,
     raise_first,
     read_all,
-    say_left_out,
-    unlabelled_files,
     upright_size,
 )
 from stagewise_kd.data.samples import Part

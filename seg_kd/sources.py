@@ -8,7 +8,7 @@ import torch
 from seg_kd.legend import Legend, read_legend
 from seg_kd.masks import VOID
 from seg_kd.pairs import load_pairs
-from stagewise_kd.data.image_files import existing_root, part_folders
+from stagewise_kd.data.finding import existing_root, part_folders
 from stagewise_kd.data.samples import Part, Source
 from stagewise_kd.data.shapes import CLASSES, draw_all
 from stagewise_kd.system.errors import UserError

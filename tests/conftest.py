@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from cls_kd.task import Classification
+from stagewise_kd.data.image_files import content
 from stagewise_kd.networks.blocks import Block, BlockNet
 
 os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -52,10 +53,11 @@ class Pictures(torch.utils.data.Dataset):
         return len(self.labels)
 
     def __getitem__(self, key) -> tuple[Tensor, Tensor]:
-        return self.raw(key.sample if isinstance(key, tuple) else key)
+        index = key.sample if isinstance(key, tuple) else key
+        return self.images[index], self.labels[index]
 
-    def raw(self, number: int) -> tuple[Tensor, Tensor]:
-        return self.images[number], self.labels[number]
+    def content(self, number: int) -> bytes:
+        return content(self.images, number) + content(self.labels, number)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 __all__ = [
     "batches",
     "division",
+    "finding",
     "identity",
     "image_files",
     "loaders",

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset
 
-from stagewise_kd.data.image_files import Images, Subset, places
+from stagewise_kd.data.image_files import Images, Subset, content, places
 from stagewise_kd.data.loaders import View
 
 Sample = tuple[Tensor, Any]  # image uint8 (C, H, W) and label
@@ -108,6 +108,6 @@ class Samples(Dataset[Any]):
         found = [(self._part.images[n], self._part.labels[n]) for n in numbers]
         return self._transform(found, [k.seed(self._seed) for k in keys if isinstance(k, View)])
 
-    def raw(self, number: int) -> Sample:
-        """An image and its label as they lie on disk."""
-        return self._part.images[number], self._part.labels[number]
+    def content(self, number: int) -> bytes:
+        """What tells a sample from another, as it lies on disk."""
+        return content(self._part.images, number) + content(self._part.labels, number)

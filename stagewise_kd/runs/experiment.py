@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from stagewise_kd.data.identity import content_hash
+from stagewise_kd.data.identity import content_hash, counts
 from stagewise_kd.methods.checks import check_plan
 from stagewise_kd.methods.plan import Plan
 from stagewise_kd.networks.blocks import BlockNet, weights_hash
@@ -106,6 +106,7 @@ def identity(experiment: Experiment) -> dict[str, Any]:
     return {
         "seed": setup.fitting.seed,
         "split_hash": setup.data.split_hash,
+        "samples": counts(setup.data),
         "data_hash": content_hash(setup.data),
         "student_hash": weights_hash(setup.student.model),
         "teacher_hash": weights_hash(setup.teacher.model) if setup.teacher else None,

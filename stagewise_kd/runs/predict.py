@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stagewise_kd.data.image_files import find_images, say_left_out
+from stagewise_kd.data.finding import find_images, say_left_out
 from stagewise_kd.networks.blocks import BlockNet
 from stagewise_kd.runs.student import open_student
 from stagewise_kd.system.errors import UserError

@@ -175,6 +175,8 @@ def _differs(name: str, kept: Any, now: Any) -> str | None:
     """What a reader has to know where a part of a run's identity is not what it was."""
     if kept == now:
         return None
+    if name == "samples":
+        return f"samples were {kept}, now {now}"
     if name != "plan":
         return MEANINGS.get(name, f"{name} was {kept}, now {now}")
     stages = [[stage["name"] for stage in plan] for plan in (kept or [], now)]

@@ -278,6 +278,56 @@ def test_builtin_shapes_need_no_download(here):
     assert cls_kd("run", *TINY, *options) == 0
 
 
+def interrupted(command, here, monkeypatch) -> Path:
+    """A run that was stopped after its first stage."""
+
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("stagewise_kd.training.stages.graft_score", stop)
+        assert cls_kd(*command) == 1
+    return here / "run"
+
+
+@pytest.mark.parametrize("in_memory", ["true", "false"])
+def test_an_interrupted_run_does_not_go_on_with_other_images(
+    command, pictures, here, monkeypatch, capsys, in_memory
+):
+    shutil.copytree(pictures, here / "data")
+    command += ["data.root=data", f"data.in_memory={in_memory}"]
+    run = interrupted(command, here, monkeypatch)
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    first = here / "data" / "train" / "dark" / "1.png"
+    kept = first.read_bytes()
+    Image.new("RGB", (41, 36), (40, 40, 2)).save(first)
+    assert cls_kd(*command) == 2
+    assert "samples of the data have another content" in capsys.readouterr().err
+    first.write_bytes(kept)
+    for n in range(30):
+        shutil.copy(first, here / "data" / "train" / "dark" / f"new{n}.png")
+    assert cls_kd(*command) == 2
+    assert "samples were train 43, val 5, test 8, now train 70, val 8, test 8" in (
+        capsys.readouterr().err
+    )
+    assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
+    shutil.rmtree(here / "data")
+    shutil.copytree(pictures, here / "data")
+    assert cls_kd(*command) == 0
+
+
+def test_an_interrupted_run_does_not_go_on_with_another_teacher(
+    command, here, teacher, monkeypatch, capsys
+):
+    (here / "teacher.pt").write_bytes(teacher.read_bytes())
+    command += ["teacher.checkpoint=teacher.pt"]
+    interrupted(command, here, monkeypatch)
+    torch.manual_seed(5)
+    torch.save(resnet("resnet18", 2).model.state_dict(), here / "teacher.pt")
+    assert cls_kd(*command) == 2
+    assert "the teacher has other weights" in capsys.readouterr().err
+
+
 class TestBadInput:
     """One clear message, status 2, nothing left behind."""
 

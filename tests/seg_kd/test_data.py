@@ -16,7 +16,7 @@ from seg_kd.pairs import load_unlabelled
 from seg_kd.sources import camvid, folder, shapes
 from seg_kd.transforms import A, pairwise
 from stagewise_kd.data import division
-from stagewise_kd.data.image_files import find_images
+from stagewise_kd.data.finding import find_images
 from stagewise_kd.data.loaders import Data, View
 from stagewise_kd.data.samples import Part, Samples, Source
 from stagewise_kd.system.errors import UserError

@@ -7,8 +7,8 @@ from PIL import Image
 from cls_kd.class_folders import decode
 from seg_kd.channels import read_image
 from seg_kd.sources import folder
-from stagewise_kd.data import image_files
-from stagewise_kd.data.image_files import find_images, say_left_out
+from stagewise_kd.data import finding
+from stagewise_kd.data.finding import find_images, say_left_out
 
 
 def draw(*paths: Path) -> None:
@@ -39,7 +39,7 @@ def test_what_is_left_out_is_said_in_one_line(tmp_path):
         (tmp_path / name).write_text("x")
     left_out: Counter[str] = Counter()
     find_images(tmp_path, left_out)
-    with image_files.console.capture() as said:
+    with finding.console.capture() as said:
         say_left_out("photos", left_out)
         say_left_out("photos", Counter())
     assert said.get().startswith("photos: left out, no images: 2 .heic, ")

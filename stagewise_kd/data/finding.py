@@ -1,0 +1,111 @@
+"""Finding image files: which there are below a folder, and which are left out."""
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+from PIL import Image
+
+from stagewise_kd.system.console import console
+from stagewise_kd.system.errors import UserError
+from stagewise_kd.system.processes import rank
+
+NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}  # need programs beside Pillow
+
+
+@cache
+def readable() -> set[str]:
+    """Suffixes of the pictures that Pillow opens."""
+    Image.init()
+    known = Image.registered_extensions().items()
+    return {suffix for suffix, kind in known if kind in Image.OPEN and kind not in NO_PICTURES}
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is one that a system keeps beside the user's own."""
+    return name.startswith(".") or name in ("@eaDir", "__MACOSX")
+
+
+def find_images(folder: Path, left_out: Counter[str] | None = None) -> list[Path]:
+    """All image files below a folder, sorted; hidden ones and those in hidden folders are not.
+
+    Args:
+        folder: is searched to any depth.
+        left_out: counts the other files by suffix.
+    """
+    found = []
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        if any(is_hidden(part) for part in path.relative_to(folder).parts):
+            continue
+        if path.suffix.lower() in readable():
+            found.append(path)
+        elif left_out is not None:
+            left_out[path.suffix.lower() or path.name] += 1
+    return found
+
+
+def say_left_out(root: Path | str, left_out: Counter[str]) -> None:
+    """Say in one line which files are no images that can be read."""
+    if left_out and rank() == 0:
+        told = ", ".join(f"{count} {suffix}" for suffix, count in left_out.most_common())
+        console.print(f"{root}: left out, no images: {told}", soft_wrap=True, highlight=False)
+
+
+def unlabelled_files(root: str) -> tuple[list[str], list[Path]]:
+    """Names and files of the images in `data.unlabelled`.
+
+    Raises:
+        UserError: there are none.
+    """
+    folder = Path(root)
+    if not folder.is_dir():
+        raise UserError(f"data.unlabelled={root}: no such folder")
+    left_out: Counter[str] = Counter()
+    paths = find_images(folder, left_out)
+    if not paths:
+        raise UserError(f"data.unlabelled={root}: holds no images")
+    say_left_out(root, left_out)
+    return [f"unlabelled/{path.relative_to(folder).as_posix()}" for path in paths], paths
+
+
+def existing_root(root: str | None, name: str, marks: Sequence[str]) -> Path:
+    """The folder that holds one of `marks`: `root` itself, or the folder of the data set in it.
+
+    Args:
+        root: what the config says.
+        name: of the data set, and of its folder, in whatever case.
+        marks: names of folders.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    if root is None:
+        raise UserError(f"data={name} needs data.root=DIR, the folder that holds {marks[0]}/")
+    path = Path(root)
+    if not path.is_dir():
+        raise UserError(f"data.root={root}: no such folder")
+    held = sorted(path.iterdir())
+    for candidate in (path, *(p for p in held if p.name.lower() == name.lower())):
+        if any((candidate / mark).is_dir() for mark in marks):
+            return candidate
+    shown = ", ".join(p.name for p in held[:8]) or "nothing"
+    raise UserError(f"data.root={root}: expected {' or '.join(marks)} in it, found {shown}")
+
+
+def part_folders(root: Path, given: str | None) -> list[str]:
+    """Which of train/, val/ and test/ there are.
+
+    Args:
+        root: the folder that holds them.
+        given: how the config names it.
+
+    Raises:
+        UserError: there is only train/.
+    """
+    splits = [split for split in ("train", "val", "test") if (root / split).is_dir()]
+    if len(splits) == 1:
+        raise UserError(
+            f"data.root={given}: holds {splits[0]}/ only; put the images to report on in test/"
+        )
+    return splits
