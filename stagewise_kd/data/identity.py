@@ -5,6 +5,7 @@ from typing import Any
 
 from stagewise_kd.data.image_files import content
 from stagewise_kd.data.loaders import Data
+from stagewise_kd.data.samples import Source
 
 SPLITS = ("train", "val", "test", "images")
 MOST = 20_000  # samples of a split that are looked at; more are spread evenly
@@ -25,6 +26,19 @@ def content_hash(data: Data) -> str:
             drawn = () if known else samples[number]
             for part in [samples.content(number)] if known else [content([p], 0) for p in drawn]:
                 digest.update(part)
+    return digest.hexdigest()
+
+
+def source_hash(source: Source) -> str:
+    """A number for the names and the content of a data set, whatever of it is used."""
+    digest = hashlib.sha256(repr(source.classes).encode())
+    for part in (source.train, source.val, source.test):
+        if part is not None:
+            digest.update(repr(part.names).encode())
+            count = len(part.names)
+            looked_at = min(count, MOST)
+            for number in (place * count // looked_at for place in range(looked_at)):
+                digest.update(content(part.images, number) + content(part.labels, number))
     return digest.hexdigest()
 
 

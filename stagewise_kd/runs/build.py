@@ -49,7 +49,7 @@ def build(front_end: FrontEnd, config: Config, text: str, out: Path) -> Experime
             make_plan(front_end, config, task, student, teacher), student, teacher, data.shape
         )
         with torch.random.fork_rng(devices=[]):
-            config = trained_teacher(partial(build, front_end), config, front_end)
+            config = trained_teacher(partial(build, front_end), config, front_end, source)
     has_teacher = config["teacher"] and config["teacher"]["checkpoint"]
     trained = front_end.load_teacher(config, source) if has_teacher else None
     student = front_end.make_student(config, source, trained)

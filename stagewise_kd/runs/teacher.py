@@ -5,12 +5,16 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from stagewise_kd.data.identity import source_hash
+from stagewise_kd.data.samples import Source
 from stagewise_kd.methods.method import about
 from stagewise_kd.runs.config import to_yaml, untracked
 from stagewise_kd.runs.experiment import Experiment, bring_to_end
 from stagewise_kd.runs.front_end import FrontEnd
 from stagewise_kd.runs.method import method_of
+from stagewise_kd.system.console import console
 from stagewise_kd.system.names import Config
+from stagewise_kd.system.processes import rank
 
 
 def needs_teacher(config: Config) -> bool:
@@ -21,7 +25,10 @@ def needs_teacher(config: Config) -> bool:
 
 
 def trained_teacher(
-    build: Callable[[Config, str, Path], Experiment], config: Config, front_end: FrontEnd
+    build: Callable[[Config, str, Path], Experiment],
+    config: Config,
+    front_end: FrontEnd,
+    source: Source,
 ) -> Config:
     """Train the teacher unless an earlier run has, and point the config at it.
 
@@ -29,11 +36,19 @@ def trained_teacher(
         build: makes the experiment.
         config: the whole resolved config.
         front_end: tells what is other in the teacher's own run.
+        source: the data set; a teacher belongs to its content.
     """
     wanted = teacher_config(config, front_end)
     key = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:8]
     name = f"{config['teacher']['name']}-{config['data']['name']}-{key}"
-    folder = (Path(config["teacher"]["store"]) / name).absolute()
+    store = Path(config["teacher"]["store"]).absolute()
+    folder = store / f"{name}-{source_hash(source)[:8]}"
+    if not folder.exists() and rank() == 0 and (others := sorted(store.glob(f"{name}-*"))):
+        console.print(
+            f"{others[0]}: was trained on other content of this data set; the teacher is trained "
+            "anew",
+            soft_wrap=True,
+        )
     text = to_yaml(wanted)
     bring_to_end(folder, text, lambda: build(wanted, text, folder), wait=True)
     return config | {"teacher": config["teacher"] | {"checkpoint": str(folder)}}

@@ -278,6 +278,24 @@ def test_builtin_shapes_need_no_download(here):
     assert cls_kd("run", *TINY, *options) == 0
 
 
+def test_a_stored_teacher_belongs_to_its_data(pictures, here, capsys):
+    shutil.copytree(pictures, here / "data")
+    data = ["run", "data=folder", "data.root=data", *TINY, "teacher.epochs=1", "method=hinton"]
+    assert cls_kd(*data, "out=one") == 0
+    (here / "data" / "train" / "dark" / "1.png").rename(
+        here / "data" / "train" / "bright" / "x.png"
+    )
+    assert cls_kd(*data, "out=two") == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "was trained on other content of this data set; the teacher is trained anew" in said
+    assert len([*(here / "runs" / "teachers").iterdir()]) == 2
+    hashes = {
+        json.loads((here / name / "manifest.json").read_text())["teacher_hash"]
+        for name in ("one", "two")
+    }
+    assert len(hashes) == 2
+
+
 def interrupted(command, here, monkeypatch) -> Path:
     """A run that was stopped after its first stage."""
 
