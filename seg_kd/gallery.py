@@ -21,7 +21,7 @@ from stagewise_kd.methods.losses import two_or_more
 from stagewise_kd.networks.blocks import BlockNet
 from stagewise_kd.runs.evaluate import run_config
 from stagewise_kd.runs.front_end import load_data
-from stagewise_kd.runs.student import open_student
+from stagewise_kd.runs.student import check_task, open_student
 
 SEARCHED = 400  # test images among which the worst are looked for
 BATCH = 8
@@ -41,6 +41,8 @@ def gallery(paths: Sequence[Path], count: int = 8) -> list[Exhibit]:
         UserError: a run is not finished or of classification, or its data is no longer there.
     """
     every = told_apart(read_runs(paths))
+    for group in every:
+        check_task(group.runs[0].path, group["task"], Segmentation.name)
     groups = [group for group in every if "source" in group.runs[0].config["data"]]
     if not groups:  # run from Python, which alone has the data
         return []

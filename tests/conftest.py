@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from cls_kd.task import Classification
-from stagewise_kd.data.image_files import content
+from stagewise_kd.data.samples import Part
 from stagewise_kd.networks.blocks import Block, BlockNet
 
 os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -48,6 +48,7 @@ class Pictures(torch.utils.data.Dataset):
         self.images = torch.randint(0, 200, (count, 3, 8, 8), generator=generator).to(torch.uint8)
         for image, label in zip(self.images, self.labels, strict=True):
             image[label] += 50
+        self.part = Part([str(n) for n in range(count)], self.images, self.labels)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -55,9 +56,6 @@ class Pictures(torch.utils.data.Dataset):
     def __getitem__(self, key) -> tuple[Tensor, Tensor]:
         index = key.sample if isinstance(key, tuple) else key
         return self.images[index], self.labels[index]
-
-    def content(self, number: int) -> bytes:
-        return content(self.images, number) + content(self.labels, number)
 
 
 @pytest.fixture

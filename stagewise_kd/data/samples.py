@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset
 
-from stagewise_kd.data.image_files import Images, Subset, content, places
+from stagewise_kd.data.image_files import Images, Subset, places
 from stagewise_kd.data.loaders import View
 
 Sample = tuple[Tensor, Any]  # image uint8 (C, H, W) and label
@@ -92,12 +92,12 @@ class Samples(Dataset[Any]):
     """
 
     def __init__(self, part: Part, transform: Transform, seed: int | None = None) -> None:
-        self._part = part
+        self.part = part
         self._transform = transform
         self._seed = seed
 
     def __len__(self) -> int:
-        return len(self._part.names)
+        return len(self.part.names)
 
     def __getitem__(self, key: View | int) -> Sample:
         """An image uint8 (C, H, W) and its label."""
@@ -105,9 +105,5 @@ class Samples(Dataset[Any]):
 
     def __getitems__(self, keys: Sequence[View | int]) -> list[Sample]:
         numbers = [key.sample if isinstance(key, View) else key for key in keys]
-        found = [(self._part.images[n], self._part.labels[n]) for n in numbers]
+        found = [(self.part.images[n], self.part.labels[n]) for n in numbers]
         return self._transform(found, [k.seed(self._seed) for k in keys if isinstance(k, View)])
-
-    def content(self, number: int) -> bytes:
-        """What tells a sample from another, as it lies on disk."""
-        return content(self._part.images, number) + content(self._part.labels, number)

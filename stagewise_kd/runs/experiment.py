@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from stagewise_kd.data.identity import content_hash, counts
+from stagewise_kd.data.identity import content_hash, counts, fingerprints, leaks
 from stagewise_kd.methods.checks import check_plan
 from stagewise_kd.methods.plan import Plan
 from stagewise_kd.networks.blocks import BlockNet, weights_hash
@@ -80,11 +80,14 @@ def run_experiment(experiment: Experiment, run: RunFolder) -> dict[str, Any]:
     _check_labels(experiment)
     torch.manual_seed(setup.fitting.seed)
     adapters = check_plan(experiment.plan, setup.student, setup.teacher, setup.data.shape)
-    found = identity(experiment)
+    prints = fingerprints(setup.data)
+    found = identity(experiment, content_hash(prints))
     run.check_config(experiment.config)
     run.check_identity(found)
     if (result := from_first(run.result)) is not None:
         return dict(result)
+    for line in leaks(prints, setup.data.splits) if rank() == 0 else ():
+        console.print(f"warning: {line}", soft_wrap=True, highlight=False)
     run.start(experiment.config, found, setup.data.splits)
     records = run_plan(experiment.plan, adapters, setup, run)
     stages = [{k: v for k, v in record.items() if k != "timing"} for record in records]
@@ -100,14 +103,14 @@ def run_experiment(experiment: Experiment, run: RunFolder) -> dict[str, Any]:
     return result
 
 
-def identity(experiment: Experiment) -> dict[str, Any]:
+def identity(experiment: Experiment, data_hash: str) -> dict[str, Any]:
     """What a run depends on, to be held against what it started from when it goes on."""
     setup = experiment.setup
     return {
         "seed": setup.fitting.seed,
         "split_hash": setup.data.split_hash,
         "samples": counts(setup.data),
-        "data_hash": content_hash(setup.data),
+        "data_hash": data_hash,
         "student_hash": weights_hash(setup.student.model),
         "teacher_hash": weights_hash(setup.teacher.model) if setup.teacher else None,
         "plan": [outline(stage) for stage in experiment.plan],

@@ -65,16 +65,21 @@ def open_student(
         UserError: there is no finished student, it is of another task, or its files are damaged.
     """
     folder, described = _described(path)
-    if task is not None and described.get("task", task) != task:
-        found = described["task"]
-        raise UserError(
-            f"{path}: is a {found} run, expected a {task} run; "
-            f"give another folder, or use the command line for {found}"
-        )
+    if task is not None:
+        check_task(path, described.get("task", task), task)
     weights = read_weights(folder / "model.safetensors")
     net = _built(path, described, factory)
     load_weights(net.model, weights, str(path))
     return net.eval(), described
+
+
+def check_task(path: Path, found: str, wanted: str) -> None:
+    """Raise a `UserError` where a run is of another task."""
+    if found != wanted:
+        raise UserError(
+            f"{path}: is a {found} run, expected a {wanted} run; "
+            f"give another folder, or use the command line for {found}"
+        )
 
 
 def _described(path: Path) -> tuple[Path, dict[str, Any]]:

@@ -309,8 +309,9 @@ class TestCommandLines:
         assert "resnet18" in (tmp_path / "report" / "table.md").read_text()
         assert self.say(capsys, "status", run)[0] == 0
         Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
-        assert self.say(capsys, "predict", run, tmp_path / "a.png", "--out", tmp_path)[0] == 0
-        assert (tmp_path / "predictions.csv").read_text().splitlines()[1].count(",") == 6
+        seen = tmp_path / "seen"
+        assert self.say(capsys, "predict", run, tmp_path / "a.png", "--out", seen)[0] == 0
+        assert (seen / "predictions.csv").read_text().splitlines()[1].count(",") == 6
 
     def test_evaluate_has_no_data(self, run, capsys):
         status, said = self.say(capsys, "evaluate", run)
