@@ -133,7 +133,7 @@ def distill(
         "trainer": {key: told(value) for key, value in chosen.items() if key not in PLACES},
     }
     text = to_yaml(_config(facts, plan_of, given, settings))
-    described = describe(data, class_names(train, count))
+    described = _described(data, class_names(train, count))
     experiment = Experiment(Setup(ours, theirs, made, data, fitting), plan, facts, text, described)
     with _folder(out, chosen) as path:
         result = _finished(experiment, path, chosen)
@@ -141,7 +141,7 @@ def distill(
     return Run(net.eval().requires_grad_(), result, None if out is None else path)
 
 
-def describe(data: Data, classes: list[str]) -> dict[str, Any]:
+def _described(data: Data, classes: list[str]) -> dict[str, Any]:
     """What predicting on image files takes."""
     image, _ = data.val[0]
     kind = "prepared" if image.is_floating_point() else "uint8"
