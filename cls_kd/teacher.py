@@ -14,8 +14,6 @@ from stagewise_kd.runs.student import open_student
 from stagewise_kd.system.errors import UserError
 from stagewise_kd.system.weights import load_weights, read_weights, strip_prefix
 
-IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
-
 
 def load_teacher(config: dict[str, Any], classes: list[str]) -> BlockNet:
     """The teacher of `teacher.checkpoint`: a run folder, safetensors, or a torch file.
@@ -102,7 +100,7 @@ def pretrained(name: str, classes: int) -> BlockNet:
             f"teacher.pretrained=true: cannot fetch {entry.url} ({error}); connect to the network, "
             "or give teacher.checkpoint=FILE"
         ) from None
-    net = resnet(name, classes, **IMAGENET)  # type: ignore[arg-type]
+    net = resnet(name, classes)  # with ImageNet's normalization
     head = {key: value for key, value in net.model.state_dict().items() if key.startswith("fc.")}
     body = {key: value for key, value in weights.items() if not key.startswith("fc.")}
     load_weights(net.model, body | head, entry.url)

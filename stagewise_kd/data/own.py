@@ -74,8 +74,7 @@ class Own(Dataset[Any]):
             UserError: what the data set gives is no image, images differ in size, or labels are
                 none of the task.
         """
-        batch = self._batched(samples)
-        images, *labels = batch
+        images, *labels = batch = self._batched(samples)
         if not isinstance(images, Tensor) or images.ndim != 4 or len(labels) > 1:
             raise UserError(
                 f"a sample is {_told(batch)}; expected an image as a tensor (C, H, W), or a pair "
@@ -86,8 +85,9 @@ class Own(Dataset[Any]):
                 f"a batch of {len(images)} of {len(samples)} samples; the collate function must "
                 "keep them all, for features are cached sample by sample"
             )
-        found = torch.as_tensor(labels[0]) if labels else torch.zeros(len(images))
-        return images, self.as_labels(found, images) if labels and self.as_labels else found
+        if not labels:
+            return images, torch.zeros(len(images))
+        return images, self.as_labels(labels[0], images) if self.as_labels else labels[0]
 
     def has_labels(self) -> bool:
         """Whether samples are pairs."""

@@ -16,6 +16,7 @@ from stagewise_kd.system.errors import UserError
 IMAGE = "image"
 LOGITS = "logits"
 Role = Literal["encoder", "decoder", "head"]
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and std, by channel
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,11 @@ class BlockNet(nn.Module):
         if name != IMAGE and name not in self.blocks:
             raise KeyError(f"no block {name!r}; this network has {', '.join(self.names)}")
         return name
+
+
+def usual_norm(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation where none are told: ImageNet's for three channels."""
+    return IMAGENET if channels == 3 else ((0.5,) * channels, (0.25,) * channels)
 
 
 def _check_apart(blocks: Sequence[Block]) -> None:

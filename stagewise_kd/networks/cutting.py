@@ -10,7 +10,14 @@ from torchvision.models.resnet import ResNet
 from stagewise_kd.networks.blocks import IMAGE, Block, BlockNet
 from stagewise_kd.networks.origin import rebuild
 from stagewise_kd.networks.resnet import resnet_blocks
-from stagewise_kd.networks.tracing import ByMode, Trace, module_ends, traced_pieces, traces
+from stagewise_kd.networks.tracing import (
+    ByMode,
+    Trace,
+    modes_kept,
+    module_ends,
+    traced_pieces,
+    traces,
+)
 from stagewise_kd.system.errors import UserError, first_line
 
 SHOWN = 12  # places that a message names
@@ -146,10 +153,5 @@ def _is_rebuilt(net: BlockNet, example: Tensor) -> bool:
 
 def output(model: nn.Module, images: Tensor) -> Any:
     """What a model gives in eval mode; its modes stay as they are."""
-    modes = {module: module.training for module in model.modules()}
-    try:
-        with torch.inference_mode():
-            return model.eval()(images)
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    with modes_kept(model), torch.inference_mode():
+        return model.eval()(images)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
-from stagewise_kd.networks.blocks import Block, BlockNet
+from stagewise_kd.networks.blocks import IMAGENET, Block, BlockNet
 from stagewise_kd.networks.origin import Origin
 
 DEPTHS: dict[str, tuple[type[BasicBlock | Bottleneck], list[int]]] = {
@@ -35,8 +35,8 @@ def resnet(
     name: str,
     classes: int,
     head: Head = "published",
-    mean: Sequence[float] = (0.485, 0.456, 0.406),
-    std: Sequence[float] = (0.229, 0.224, 0.225),
+    mean: Sequence[float] = IMAGENET[0],
+    std: Sequence[float] = IMAGENET[1],
 ) -> BlockNet:
     """A torchvision ResNet as the blocks stem, layer1 … layer4, head.
 

@@ -1,7 +1,8 @@
 """What a model computes, traced by torch.fx, in pieces over the model's own submodules."""
 
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,9 +26,16 @@ def traces(model: nn.Module) -> tuple[Trace, Trace]:
     Raises:
         UserError: it cannot be traced; names the line of its code.
     """
+    with modes_kept(model):
+        return _trace(model.eval()), _trace(model.train())
+
+
+@contextmanager
+def modes_kept(model: nn.Module) -> Iterator[None]:
+    """Put every module back into training or eval mode, as it was."""
     modes = {module: module.training for module in model.modules()}
     try:
-        return _trace(model.eval()), _trace(model.train())
+        yield
     finally:
         for module, mode in modes.items():
             module.training = mode

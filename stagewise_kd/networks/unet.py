@@ -8,12 +8,11 @@ import torch
 from segmentation_models_pytorch.encoders.resnet import ResNetEncoder
 from torch import Tensor, nn
 
-from stagewise_kd.networks.blocks import Block, BlockNet
+from stagewise_kd.networks.blocks import Block, BlockNet, usual_norm
 from stagewise_kd.networks.encoders import encoder_name
 from stagewise_kd.networks.origin import Origin
 from stagewise_kd.system.errors import UserError
 
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 WIDTHS = (256, 128, 64, 32, 16)  # smp's usual decoder channels, deepest first
 
 
@@ -117,9 +116,7 @@ def as_blocks(
     if not isinstance(model, smp.Unet) or not isinstance(body, ResNetEncoder):
         kind = f"{type(model).__name__} with {type(body).__name__}"
         raise UserError(f"the network is a {kind}; expected smp.Unet with a ResNet encoder")
-    channels = body.conv1.in_channels
-    plain = ((0.5,) * channels, (0.25,) * channels)
-    usual = IMAGENET if channels == 3 else plain
+    usual = usual_norm(body.conv1.in_channels)
     norm = {"mean": [*(mean or usual[0])], "std": [*(std or usual[1])]}
     arguments = _shape(model, encoder or model.config["encoder_name"], width) | norm
     origin = Origin("stagewise_kd.networks.unet.unet", arguments, _smp_files(model, arguments))

@@ -10,11 +10,10 @@ from torch import Tensor, nn
 from stagewise_kd.data.batches import unit_images
 from stagewise_kd.data.loaders import Data, Feed
 from stagewise_kd.methods.method import Method, takes
-from stagewise_kd.networks.blocks import IMAGE, Block, BlockNet
+from stagewise_kd.networks.blocks import IMAGE, Block, BlockNet, usual_norm
 from stagewise_kd.networks.cutting import cut, known_cut
 from stagewise_kd.system.errors import UserError, first_line
 
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 At = Sequence[str] | Sequence[Sequence[str]] | None
 
 
@@ -102,9 +101,9 @@ def _values(images: Tensor, norm: Norm) -> tuple[Sequence[float], Sequence[float
     channels = images.shape[1]
     if images.is_floating_point():
         return (0.0,) * channels, (1.0,) * channels
-    usual = IMAGENET if channels == 3 else ((0.5,) * channels, (0.25,) * channels)
     mean, std = (
-        default if given is None else given for given, default in zip(norm, usual, strict=True)
+        default if given is None else given
+        for given, default in zip(norm, usual_norm(channels), strict=True)
     )
     if not len(mean) == len(std) == channels or min(std) <= 0:
         raise UserError(
