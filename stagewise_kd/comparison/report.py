@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.measure import Measurement
 from rich.table import Table
 
-from stagewise_kd.comparison.runs import Run, told_apart
+from stagewise_kd.comparison.runs import Run, read_runs, told_apart
 from stagewise_kd.comparison.table import LEFT, shown, summary
 from stagewise_kd.system.console import console
 
@@ -21,6 +21,12 @@ def print_result(result: dict[str, Any], out: Path) -> None:
     """Student beside teacher: main metric and cost, and where the run lies."""
     print_table(results_text([result]))
     console.print(f"run folder: {out}", soft_wrap=True)
+
+
+def print_runs(folders: Sequence[Path]) -> None:
+    """One table of finished runs of the same task."""
+    runs = read_runs(folders)
+    print_table(shown(summary(told_apart(runs)), runs[0].result["columns"]))
 
 
 def results_text(results: Sequence[dict[str, Any]]) -> pd.DataFrame:

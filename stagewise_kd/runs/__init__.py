@@ -10,7 +10,6 @@ __all__ = [
     "front_end",
     "launchers",
     "method",
-    "outline",
     "own_networks",
     "predict",
     "run",

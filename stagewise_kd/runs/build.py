@@ -25,6 +25,8 @@ from stagewise_kd.system.processes import rank
 from stagewise_kd.tracking.trackers import no_tracker
 from stagewise_kd.training.setup import Fitting, Setup
 
+STAGES = Path("runs") / "stages"  # where runs tell one another of theirs
+
 
 def build(front_end: FrontEnd, config: Config, text: str, out: Path) -> Experiment:
     """The experiment of a resolved config; trains the teacher first where there is none.
@@ -104,6 +106,7 @@ def make_fitting(config: Config, facts: dict[str, Any], out: Path) -> Fitting:
         tracker=tracker(out, untracked(config), facts),
         compile=config["compile"],
         cache=Caching(**cache) if cache and cache["budget_gb"] != 0 else None,
+        reuse=STAGES.absolute() if config.get("reuse") else None,  # a teacher is stored whole
     )
 
 

@@ -54,6 +54,8 @@ def check_values(config: Config) -> None:
         faults.append(f"budget={budget}: give matched or paper")
     if not isinstance(config["graft"], bool):
         faults.append(f"graft={config['graft']}: give true or false")
+    if not isinstance(config.get("reuse", False), bool):
+        faults.append(f"reuse={config['reuse']}: give true or false")
     if config.get("cache"):  # a teacher's own run has none
         faults += _cache_faults(config["cache"])
     if not isinstance(config["lr"], int | float) or not config["lr"] > 0:
@@ -78,5 +80,5 @@ def to_yaml(config: Config) -> str:
 
 
 def untracked(config: Config) -> Config:
-    """A config without what only says where the figures go, and makes no other run of it."""
-    return {key: value for key, value in config.items() if key not in ("tracker", "wandb")}
+    """A config without what makes no other run of it: where figures go and stages come from."""
+    return {k: v for k, v in config.items() if k not in ("tracker", "wandb", "reuse")}

@@ -17,12 +17,12 @@ from stagewise_kd.cache.budget import Caching
 from stagewise_kd.data.loaders import Data
 from stagewise_kd.data.own_splits import Given, check_labels, class_names, loading, own_data
 from stagewise_kd.methods.method import Method, about, chosen_method, plain
+from stagewise_kd.methods.outline import as_plan, told
 from stagewise_kd.methods.task import Task
 from stagewise_kd.networks.blocks import BlockNet
 from stagewise_kd.networks.matching import Match
 from stagewise_kd.runs.config import to_yaml
 from stagewise_kd.runs.experiment import Experiment, run_experiment
-from stagewise_kd.runs.outline import as_plan, told
 from stagewise_kd.runs.own_networks import At, Norm, classes_of, name_of, own_networks
 from stagewise_kd.system.console import console
 from stagewise_kd.system.errors import UserError

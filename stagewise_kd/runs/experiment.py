@@ -9,22 +9,36 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from stagewise_kd.data.identity import content_hash, counts, fingerprints, leaks
 from stagewise_kd.methods.checks import check_plan
+from stagewise_kd.methods.outline import outline, told
 from stagewise_kd.methods.plan import Plan
 from stagewise_kd.networks.blocks import BlockNet, weights_hash
 from stagewise_kd.networks.cost import cost
-from stagewise_kd.runs.outline import outline
 from stagewise_kd.runs.student import save_student
 from stagewise_kd.system.console import console
 from stagewise_kd.system.errors import UserError
 from stagewise_kd.system.files import write_json
 from stagewise_kd.system.processes import barrier, from_first, rank
-from stagewise_kd.system.run_folder import RunFolder, open_run
+from stagewise_kd.system.run_folder import RunFolder, open_run, versions
 from stagewise_kd.training.score import AGREEMENT, TEACHER, scores
 from stagewise_kd.training.setup import Setup
+from stagewise_kd.training.sharing import SharedStages
 from stagewise_kd.training.stages import run_plan
+
+INTERNAL = ("timing", "key")  # of a stage's record: no part of the result
+TOLD_BY_STAGES = (
+    "method",
+    "match",
+    "schedule",
+    "budget",
+    "epochs",
+    "student",
+    "teacher",
+    "decoder",
+)
 
 
 @dataclass(frozen=True)
@@ -89,8 +103,9 @@ def run_experiment(experiment: Experiment, run: RunFolder) -> dict[str, Any]:
     for line in leaks(prints, setup.data.splits) if rank() == 0 else ():
         console.print(f"warning: {line}", soft_wrap=True, highlight=False)
     run.start(experiment.config, found, setup.data.splits)
-    records = run_plan(experiment.plan, adapters, setup, run)
-    stages = [{k: v for k, v in record.items() if k != "timing"} for record in records]
+    shared = SharedStages(setup.fitting.reuse, _basis(experiment, found))
+    records = run_plan(experiment.plan, adapters, setup, run, shared)
+    stages = [{k: v for k, v in record.items() if k not in INTERNAL} for record in records]
     figures = {**_main(setup), **_figures(setup), "stages": stages, **_totals(stages)}
     result = {**experiment.facts, "images": len(setup.data.train), **figures}  # type: ignore[arg-type]
     if rank() == 0:
@@ -115,6 +130,17 @@ def identity(experiment: Experiment, data_hash: str) -> dict[str, Any]:
         "teacher_hash": weights_hash(setup.teacher.model) if setup.teacher else None,
         "plan": [outline(stage) for stage in experiment.plan],
     }
+
+
+def _basis(experiment: Experiment, found: dict[str, Any]) -> list[Any]:
+    """What every stage of a run depends on: all settings but those that it tells itself."""
+    teacher, config = experiment.setup.teacher, yaml.safe_load(experiment.config)
+    return [
+        {key: value for key, value in config.items() if key not in TOLD_BY_STAGES},
+        {key: found[key] for key in ("seed", "split_hash", "data_hash", "teacher_hash")},
+        told([teacher.model, teacher.mean.tolist(), teacher.std.tolist()] if teacher else None),
+        versions(),
+    ]
 
 
 def _check_labels(experiment: Experiment) -> None:

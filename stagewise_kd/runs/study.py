@@ -32,6 +32,7 @@ from stagewise_kd.system.names import method_name, run_name
 from stagewise_kd.system.run_folder import is_running
 
 LIST = "study.json"
+RESULT = "result.json"
 FAILURES = "failures"
 TOLD = {"seed", "student", "decoder", "method", "data", "data.fraction"}  # by the name of a run
 
@@ -181,6 +182,11 @@ def _trace(error: Exception) -> str:
 
 def _close(study: Study, trouble: str | None) -> None:
     names = study.names.values()
+    done = [study.folder / name for name in names if (study.folder / name / RESULT).is_file()]
+    if len(done) > 1:
+        from stagewise_kd.comparison.report import print_runs  # slow to load
+
+        print_runs(done)
     lost = {name: reason for name in names if (reason := not_finished(study.folder, name))}
     if lost:
         lines = [f"  - {name}: {reason}" for name, reason in lost.items()]
@@ -192,7 +198,7 @@ def _close(study: Study, trouble: str | None) -> None:
 
 def not_finished(study: Path, name: str) -> str | None:
     """Why a job of a study that has been run did not finish; None when it did."""
-    if read_json(study / name / "result.json") is not None:
+    if read_json(study / name / RESULT) is not None:
         return None
     if is_running(study / name):
         return "is still running"

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ class RunFolder:
             (self.path / "splits").mkdir(exist_ok=True)
             for split, names in splits.items():
                 write_text(self.path / "splits" / f"{split}.txt", "\n".join(names) + "\n")
-            write_json(self.path / "manifest.json", {**_versions(), **facts, "stages": {}})
+            write_json(self.path / "manifest.json", {**versions(), **facts, "stages": {}})
         barrier()
 
     def set_stage(self, name: str, state: str) -> None:
@@ -107,13 +108,27 @@ class RunFolder:
                     rows.writerow(COLUMNS)
                 rows.writerows((stage, epoch, step, *item) for item in values.items())
 
+    def metrics(self, stage: str) -> Iterator[tuple[int, int, dict[str, float]]]:
+        """Epoch, step and figures of each epoch of a stage, from metrics.csv."""
+        rows = [row for row in self._rows() if row[0] == stage]
+        for (epoch, step), figures in groupby(rows, lambda row: (int(row[1]), int(row[2]))):
+            yield epoch, step, {row[3]: float(row[4]) for row in figures}
+
+    def _rows(self) -> list[list[str]]:
+        """The whole rows of metrics.csv, its head first."""
+        path = self.path / "metrics.csv"
+        if not path.exists():
+            return []
+        with path.open(newline="", encoding="utf-8") as file:
+            return [row for row in csv.reader(file) if len(row) == len(COLUMNS)]
+
     def drop_metrics(self, stage: str, epoch: int) -> None:
         """Take out what an interrupted run wrote of a stage from `epoch` on."""
         path = self.path / "metrics.csv"
         if rank() == 0 and path.exists():
-            with path.open(newline="", encoding="utf-8") as file:
-                rows = [row for row in csv.reader(file) if len(row) == len(COLUMNS)]
-            kept = [r for r in rows if r[0] != stage or not r[1].isdigit() or int(r[1]) < epoch]
+            kept = [
+                r for r in self._rows() if r[0] != stage or not r[1].isdigit() or int(r[1]) < epoch
+            ]
 
             def write(temporary: Path) -> None:
                 with temporary.open("w", newline="", encoding="utf-8") as file:
@@ -195,7 +210,8 @@ def _changed(old: str, new: str) -> list[str]:
     return [*gone[:3], *come[:3]]
 
 
-def _versions() -> dict[str, Any]:
+def versions() -> dict[str, Any]:
+    """Versions of what computes, and our commit where we run from a checkout."""
     packages = {}
     for name in PACKAGES:
         with suppress(ImportError):

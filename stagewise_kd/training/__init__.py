@@ -7,6 +7,7 @@ __all__ = [
     "recorder",
     "score",
     "setup",
+    "sharing",
     "stage_module",
     "stages",
     "tracker",

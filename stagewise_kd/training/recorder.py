@@ -8,6 +8,7 @@ import lightning
 from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
+from stagewise_kd.networks.blocks import BlockNet
 from stagewise_kd.system.errors import UserError
 from stagewise_kd.system.files import write_whole
 from stagewise_kd.system.processes import from_first
@@ -115,5 +116,16 @@ class Recorder(Checkpoint):
 
     def write_best(self, module: StageModule) -> None:
         """Write the whole student as of the stage's best epoch, and the stage's adapters."""
-        model = {f"model.{k}": v for k, v in module.student.model.state_dict().items()}
-        write_tensors(self.folder / BEST, model | self._best_tensors)
+        write_best(self.folder / BEST, module.student, self._best_tensors)
+
+
+def write_best(path: Path, student: BlockNet, trained: dict[str, Tensor]) -> None:
+    """Write a whole student with what a stage has trained.
+
+    Args:
+        path: the file.
+        student: gives all that the stage does not train.
+        trained: under "model." and "adapters.".
+    """
+    model = {f"model.{k}": v for k, v in student.model.state_dict().items()}
+    write_tensors(path, model | trained)

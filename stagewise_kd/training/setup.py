@@ -1,6 +1,7 @@
 """The networks, the data, and how they are trained and scored."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +18,11 @@ from stagewise_kd.training.tracker import Tracker
 
 @dataclass(frozen=True)
 class Fitting:
-    """How every stage is trained."""
+    """How every stage is trained.
+
+    `reuse` is the folder where runs tell one another of their stages, so that none is trained
+    twice; None: they do not.
+    """
 
     optimizer: Optimizer
     scheduler: Scheduler | None = None
@@ -29,6 +34,7 @@ class Fitting:
     tracker: Tracker | None = None
     cache: Caching | None = None
     compile: bool = False
+    reuse: Path | None = None
 
     @property
     def precision(self) -> str:

@@ -60,7 +60,7 @@ class StageModule(lightning.LightningModule):
         self._wanted = stage.targets | set(self._inputs.values())
         self._cut = stage.features if stage.cut else ()
         self._sums: dict[str, Any] = {"train": 0, "val": 0}
-        self._trained_names = _names(student.model, self.trained)
+        self._trained_names = names_of(student.model, self.trained)
         self.strict_loading = False  # a checkpoint holds what the stage trains, no more
         student.requires_grad_(False)
         for module in self.trained:
@@ -208,7 +208,7 @@ def put_back(
         module.load_state_dict(part, strict=strict)
 
 
-def _names(model: nn.Module, parts: Iterable[nn.Module]) -> list[str]:
+def names_of(model: nn.Module, parts: Iterable[nn.Module]) -> list[str]:
     """Names in a model's state dict of what its submodules hold."""
     held = {id(t) for part in parts for t in (*part.parameters(), *part.buffers())}
     named = (

@@ -21,12 +21,17 @@ from stagewise_kd.training.graft import graft_score, pieces
 from stagewise_kd.training.recorder import BEST, LAST, Recorder
 from stagewise_kd.training.score import AGREEMENT
 from stagewise_kd.training.setup import Setup
+from stagewise_kd.training.sharing import RECORD, SharedStages, take
 from stagewise_kd.training.stage_module import StageModule, put_back
 from stagewise_kd.training.trainer import ignore_chatter, make_trainer
 
 
 def run_plan(
-    plan: Plan, adapters: dict[str, nn.ModuleDict], setup: Setup, run: RunFolder
+    plan: Plan,
+    adapters: dict[str, nn.ModuleDict],
+    setup: Setup,
+    run: RunFolder,
+    shared: SharedStages | None = None,
 ) -> list[dict[str, Any]]:
     """Train all stages that are not done yet; each starts from the best epoch of the one before.
 
@@ -35,39 +40,40 @@ def run_plan(
         adapters: of each stage, from `check_plan`.
         setup: networks, task, data; the student is trained in place.
         run: where weights and figures are kept.
+        shared: stages that other runs have trained alike are taken from these; None: no other's.
 
     Returns:
         One record a stage: name, epochs, best, seconds, images_seen, cache, graft, and timing:
-        seconds of the parts, which stage.json alone keeps.
+        seconds of the parts, which stage.json alone keeps; from: the run that has trained it.
     """
+    shared = shared or SharedStages(None)
     records: list[dict[str, Any]] = []
     grafted: dict[str, tuple[str, nn.Module]] = {}
     cache: FeatureCache | None = None
     metric = setup.task.monitor.name if setup.data.labelled else AGREEMENT
     for index, stage in enumerate(plan):
-        folder = run.stage(index, stage.name)
-        record = read_json(folder / "stage.json")
-        if record is None:
-            cache = cache or _cache(setup, run)
-            record = _train_stage(
-                stage,
-                adapters[stage.name],
-                cache.feeds(stage) if cache else uncached(stage, setup.data),
-                setup,
-                run,
-                folder,
-                len(plan),
-            )
-            # The trainer and its loops hold each other, and the stage's tables, which no name here
-            # may hold either.
-            gc.collect()
-        put_back(load_file(folder / BEST), setup.student, adapters[stage.name])
-        if stage.graftable and setup.teacher is not None:
-            grafted |= pieces(stage, adapters[stage.name].to(setup.device))
-            if setup.fitting.graft and "graft" not in record:
-                record["graft"] = graft_score(grafted, setup)
+        folder, own = run.stage(index, stage.name), adapters[stage.name]
         label = f"stage {index + 1}/{len(plan)} {stage.name}"
-        _finish_stage(record, run, folder, label, metric)
+        with shared.other(stage, setup.student, own, folder) as other:
+            record = read_json(folder / RECORD)
+            done = record is not None and not (folder / LAST).exists()
+            if record is None and other is not None:
+                record = _take_stage(other, stage, own, setup, run, folder)
+            elif record is None:
+                cache = cache or _cache(setup, run)
+                feeds = cache.feeds(stage) if cache else uncached(stage, setup.data)
+                record = _train_stage(stage, own, feeds, setup, run, folder, label)
+                # The trainer and its loops hold each other, and the stage's tables, which no name
+                # here may hold either.
+                del feeds
+                gc.collect()
+            put_back(load_file(folder / BEST), setup.student, own)
+            if stage.graftable and setup.teacher is not None:
+                grafted |= pieces(stage, own.to(setup.device))
+                if setup.fitting.graft and "graft" not in record:
+                    record["graft"] = graft_score(grafted, setup)
+            if not done:
+                _finish_stage(record, run, folder, label, metric)
         records.append(record)
     if setup.fitting.cache and rank() == 0:
         store_of(setup.fitting.cache, run.path).keep(set())
@@ -94,7 +100,7 @@ def _train_stage(
     setup: Setup,
     run: RunFolder,
     folder: Path,
-    count: int,
+    label: str,
 ) -> dict[str, Any]:
     fitting = setup.fitting
     if rank() == 0:
@@ -112,8 +118,7 @@ def _train_stage(
         fitting.seed,
     )
     recorder = Recorder(run, folder, fitting.tracker)
-    number = int(folder.name.split("-")[0]) + 1
-    trainer = make_trainer(stage, fitting, recorder, f"stage {number}/{count} {stage.name}")
+    trainer = make_trainer(stage, fitting, recorder, label)
     last = folder / LAST
     run.drop_metrics(stage.name, _next_epoch(last))
     loaders = (
@@ -143,6 +148,25 @@ def _train_stage(
     }
 
 
+def _take_stage(
+    other: Path,
+    stage: Stage,
+    adapters: nn.ModuleDict,
+    setup: Setup,
+    run: RunFolder,
+    folder: Path,
+) -> dict[str, Any]:
+    """Take a stage from another run, with its figures, as if it had been trained here."""
+    record = take(other, stage, setup.student, adapters, folder)
+    run.drop_metrics(stage.name, 0)
+    for epoch, step, values in RunFolder(other.parents[1]).metrics(stage.name):
+        run.add_metrics(stage.name, epoch, step, values)
+        if setup.fitting.tracker and rank() == 0:
+            setup.fitting.tracker.log(stage.name, epoch, step, values)
+    barrier()
+    return record
+
+
 def _next_epoch(last: Path) -> int:
     """The epoch that a run resumed from this checkpoint starts with."""
     if not last.exists():
@@ -154,16 +178,17 @@ def _finish_stage(
     record: dict[str, Any], run: RunFolder, folder: Path, label: str, metric: str
 ) -> None:
     """Write the stage's record, drop what only a running stage needs, and say how it went."""
-    if rank() == 0 and (folder / LAST).exists():
-        write_json(folder / "stage.json", record)
-        (folder / LAST).unlink()
+    if rank() == 0:
+        write_json(folder / RECORD, record)
+        (folder / LAST).unlink(missing_ok=True)
         run.set_stage(record["name"], "done")
         best = record["best"]
         graft = f"  graft {metric} {record['graft'][metric]:.4f}" if "graft" in record else ""
+        source = f", trained by {record['from']}" if "from" in record else ""
         console.print(
             f"{label}: val {best['monitor']} "
             f"{best['value']:.4f} (epoch {best['epoch'] + 1}/{record['epochs']}){graft}  "
-            f"{record['seconds']:.0f} s",
+            f"{record['seconds']:.0f} s{source}",
             soft_wrap=True,
         )
     barrier()

@@ -19,6 +19,7 @@ def start(teacher: Path, out: Path) -> subprocess.Popen:
         "epochs=2",
         "schedule=sequential",
         f"teacher.checkpoint={teacher}",
+        "reuse=false",
         f"out={out}",
     ]
     command = [sys.executable, "-m", "seg_kd", "run", *overrides]

@@ -84,7 +84,7 @@ def test_config_names_a_tracker(choice):
     if choice == "wandb":
         expected = {"mode": "offline", "project": "stagewise-kd", "group": "study"}
         assert make.keywords == expected
-    assert config.keys() - untracked(config).keys() == {"tracker", "wandb"}
+    assert config.keys() - untracked(config).keys() == {"tracker", "wandb", "reuse"}
 
 
 @pytest.mark.parametrize("package", ["wandb", "tensorboard"])
