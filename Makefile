@@ -14,7 +14,7 @@ $(READY): pyproject.toml
 # 160 images for the student, the teacher has seen 3,800; both students train for 60 epochs in all.
 DEMO := data.fraction=0.04 data.val=200 batch_size=32 teacher=resnet18 teacher.epochs=3 student=resnet10
 
-# 360 images; both students train for 30 epochs in all, one block after the other: that is faster.
+# 360 images; both students train for 30 epochs in all, the encoder once for both.
 DEMO_UNET := teacher=resnet18 teacher.epochs=15 student=resnet10 schedule=sequential epochs=5
 
 demo: $(READY)

@@ -25,18 +25,37 @@ CAMVID = Legend(  # in SegNet's colours
 )  # fmt: skip
 
 
-def shapes(size: Sequence[int] | None, train: int = 400, test: int = 100, seed: int = 0) -> Source:
-    """Generated textured shapes on cluttered backgrounds, with their exact masks, 11 classes."""
+def shapes(
+    size: Sequence[int] | None,
+    kinds: Sequence[str] = CLASSES,
+    train: int = 400,
+    test: int = 100,
+    seed: int = 0,
+) -> Source:
+    """Generated textured shapes on cluttered backgrounds, with their exact masks.
+
+    Args:
+        size: height and width, which are equal.
+        kinds: the shapes that are drawn, each as often; all ten take more images to learn.
+        train: images.
+        test: images.
+        seed: of everything drawn.
+
+    Raises:
+        UserError: the sides differ, or there is no such kind.
+    """
     if size is None or size[0] != size[1]:
         shown = list(size) if size else "null"
         raise UserError(f"data.size={shown}: shapes are square, give one number")
+    if not kinds or set(kinds) - set(CLASSES):
+        raise UserError(f"data.source.kinds={list(kinds)}: give some of {', '.join(CLASSES)}")
     counts = {"train": train, "test": test}
-    parts = {split: _drawn(split, count, size[0], seed) for split, count in counts.items()}
-    return _source(Legend(("background", *CLASSES)), parts)
+    parts = {split: _drawn(split, count, size[0], seed, kinds) for split, count in counts.items()}
+    return _source(Legend(("background", *kinds)), parts)
 
 
-def _drawn(split: str, count: int, size: int, seed: int) -> Part:
-    images, masks, _ = draw_all(split, count, size, seed)
+def _drawn(split: str, count: int, size: int, seed: int, kinds: Sequence[str]) -> Part:
+    images, masks, _ = draw_all(split, count, size, seed, kinds)
     names = [f"{split}/{index:06d}" for index in range(count)]
     return Part(names, torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(masks))
 

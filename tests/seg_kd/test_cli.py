@@ -12,7 +12,6 @@ import seg_kd
 from seg_kd.cli import main
 from seg_kd.front_end import make_task
 from stagewise_kd.data.samples import Part, Source
-from stagewise_kd.data.shapes import CLASSES
 from tests.fake_runs import write_run
 
 TINY = [
@@ -47,7 +46,7 @@ def here(tmp_path, monkeypatch) -> Path:
 
 def unet(**options) -> smp.Unet:
     torch.manual_seed(0)
-    return smp.Unet("resnet18", **{"encoder_weights": None, "classes": 1 + len(CLASSES), **options})
+    return smp.Unet("resnet18", **{"encoder_weights": None, "classes": 5, **options})
 
 
 @pytest.fixture(scope="session")
@@ -306,7 +305,7 @@ class TestBadInput:
             (["unet.decoder_channels=[64,32]"], ["[64, 32]: give 5 whole numbers above 0"]),
             (["unet.decoder_channels=[64,32,0,8,8]"], ["give 5 whole numbers above 0"]),
             (["unet.attention=foo", "unet.depth=6"], ["=foo: give null or scse", "3, 4 or 5"]),
-            (["class_weights=[-1,2,3]"], ["class_weights=[-1, 2, 3]", "there are 11"]),
+            (["class_weights=[-1,2,3]"], ["class_weights=[-1, 2, 3]", "there are 5"]),
             (["loss=null"], ["loss=[None]: give one or more"]),
             (["loss=[bce]"], ["give one or more of cross_entropy, dice, focal"]),
             (["data.label_fraction=0"], ["data.label_fraction=0"]),
@@ -325,9 +324,9 @@ class TestBadInput:
             assert word in error
 
     def test_teacher_of_other_classes(self, command, capsys, tmp_path):
-        unet(classes=5).save_pretrained(tmp_path / "five")
-        error = self.said(capsys, *command, f"teacher.checkpoint={tmp_path / 'five'}")
-        assert "classes: it knows 5, the data has 11 (background, arrow" in error
+        unet(classes=6).save_pretrained(tmp_path / "six")
+        error = self.said(capsys, *command, f"teacher.checkpoint={tmp_path / 'six'}")
+        assert "classes: it knows 6, the data has 5 (background, circle" in error
 
     def test_teacher_of_other_channels(self, command, capsys, tmp_path):
         unet(in_channels=1).save_pretrained(tmp_path / "grey")

@@ -436,6 +436,10 @@ def test_splits_of_generated_shapes(source):
     assert mask.equal(source.train.labels[index])
     with pytest.raises(UserError, match="shapes are square"):
         shapes((32, 48))
+    with pytest.raises(
+        UserError, match=r"data.source.kinds=\['cube'\]: give some of arrow, circle"
+    ):
+        shapes(SIZE, kinds=["cube"])
 
 
 def test_protocol_paper_chooses_on_the_reported_split(source):

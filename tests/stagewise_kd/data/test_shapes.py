@@ -49,6 +49,15 @@ def test_mask_holds_background_and_the_label_only(samples):
         assert set(np.unique(mask)) == {0, label + 1}
 
 
+def test_some_kinds_are_drawn_as_among_all(samples):
+    images, masks, labels = shapes.draw_all("train", 5, kinds=("star", "circle"))
+    among = [8, 1, 18, 11, 28]  # every second one of each ten is a circle, every ninth a star
+    assert np.array_equal(images, samples[0][among])
+    assert labels.tolist() == [0, 1, 0, 1, 0]
+    assert np.array_equal(masks > 0, samples[1][among] > 0)
+    assert [int(mask.max()) for mask in masks] == [1, 2, 1, 2, 1]
+
+
 def test_same_scene_at_every_size():
     small, large = (shapes.draw(8, "train", size)[1] > 0 for size in (64, 256))
     assert small.mean() == pytest.approx(large.mean(), abs=0.01)
