@@ -18,7 +18,7 @@ class Classification:
 
     classes: int
     name: str = "classification"
-    monitor: Monitor = Monitor("accuracy", "max")
+    monitor: Monitor = Monitor("accuracy", "max", least=100)
     columns: Sequence[str] = ("accuracy",)
 
     def label_loss(self, logits: Tensor, labels: Tensor) -> Tensor:

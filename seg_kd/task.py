@@ -49,7 +49,7 @@ class Segmentation:
     losses: Sequence[LossName] = ("cross_entropy",)
     class_weights: Sequence[float] | None = None
     name: str = "segmentation"
-    monitor: Monitor = Monitor("miou", "max")
+    monitor: Monitor = Monitor("miou", "max", least=8)  # a mask holds many labels
     columns: Sequence[str] = ("miou",)
 
     def __post_init__(self) -> None:

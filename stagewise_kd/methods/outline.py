@@ -33,6 +33,7 @@ def outline(stage: Stage) -> dict[str, Any]:
         "epochs": stage.epochs,
         "monitor": stage.monitor.name,
         "mode": stage.monitor.mode,
+        "least": stage.monitor.least,
         "trains": list(stage.trains),
         "terms": [_term(term) for term in stage.terms],
         "cut": stage.cut,

@@ -16,10 +16,15 @@ Fed = Literal["student", "teacher"]
 
 @dataclass(frozen=True)
 class Monitor:
-    """The validation figure that chooses a stage's best epoch."""
+    """The validation figure that chooses a stage's best epoch.
+
+    With less than `least` validation images it would be chance (docs/results.md): the last epoch is
+    kept.
+    """
 
     name: str
     mode: Literal["min", "max"]
+    least: int = 0
 
     def better(self, value: float, best: float | None) -> bool:
         """Whether `value` beats `best`; anything beats None."""

@@ -102,6 +102,7 @@ def run_experiment(experiment: Experiment, run: RunFolder) -> dict[str, Any]:
         return dict(result)
     for line in leaks(prints, setup.data.splits) if rank() == 0 else ():
         console.print(f"warning: {line}", soft_wrap=True, highlight=False)
+    _tell_few(experiment)
     run.start(experiment.config, found, setup.data.splits)
     shared = SharedStages(setup.fitting.reuse, _basis(experiment, found))
     records = run_plan(experiment.plan, adapters, setup, run, shared)
@@ -141,6 +142,18 @@ def _basis(experiment: Experiment, found: dict[str, Any]) -> list[Any]:
         told([teacher.model, teacher.mean.tolist(), teacher.std.tolist()] if teacher else None),
         versions(),
     ]
+
+
+def _tell_few(experiment: Experiment) -> None:
+    count = len(experiment.setup.data.val)  # type: ignore[arg-type]
+    least = max(stage.monitor.least for stage in experiment.plan)
+    if rank() == 0 and count < least:
+        console.print(
+            f"{count} validation images are too few to choose an epoch by: stages that learn from "
+            f"labels keep their last one (from data.val={least} on: the best)",
+            soft_wrap=True,
+            highlight=False,
+        )
 
 
 def _check_labels(experiment: Experiment) -> None:

@@ -85,7 +85,8 @@ class Recorder(Checkpoint):
         self.run.add_metrics(stage.name, epoch, trainer.global_step, figures)
         if self.tracker and trainer.is_global_zero:
             self.tracker.log(stage.name, epoch, trainer.global_step, figures)
-        if stage.monitor.better(value, self.best.get("value")):
+        few = len(trainer.val_dataloaders.dataset) < stage.monitor.least  # type: ignore[union-attr]
+        if few or stage.monitor.better(value, self.best.get("value")):
             self.best = {"epoch": epoch, "monitor": stage.monitor.name, "value": value}
             self._best_tensors = pl_module.trained_tensors()
         if from_first(self._due(trainer)):

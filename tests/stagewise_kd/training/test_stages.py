@@ -1,6 +1,7 @@
 import copy
 import csv
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from safetensors.torch import load_file
 from stagewise_kd.data.loaders import Batch, train_loader, val_loader
 from stagewise_kd.methods.checks import check_plan
 from stagewise_kd.methods.losses import mse
+from stagewise_kd.methods.no_teacher import no_teacher
 from stagewise_kd.methods.plan import LOSS, Stage, Term
 from stagewise_kd.runs.experiment import run_experiment
 from stagewise_kd.system.errors import UserError
@@ -149,6 +151,20 @@ def finished(tmp_path_factory) -> Path:
     return out
 
 
+def curves(run: Path) -> list[tuple[dict, list[float]]]:
+    """Each stage of a result, and what its monitor was in each epoch."""
+    with (run / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    stages = json.loads((run / "result.json").read_text())["stages"]
+    found = []
+    for stage in stages:
+        wanted = stage["name"], f"val/{stage['best']['monitor']}"
+        curve = [float(r["value"]) for r in rows if (r["stage"], r["name"]) == wanted]
+        assert len(curve) == stage["epochs"]
+        found.append((stage, curve))
+    return found
+
+
 class TestRun:
     def test_run_folder_is_complete(self, finished):
         files = {p.relative_to(finished).as_posix() for p in finished.rglob("*") if p.is_file()}
@@ -172,20 +188,25 @@ class TestRun:
         assert set(student) == {key.removeprefix("model.") for key in best}
         assert all(value.equal(best[f"model.{key}"]) for key, value in student.items())
 
-    def test_best_epoch_is_the_monitors(self, finished):
-        with (finished / "metrics.csv").open() as file:
-            rows = list(csv.DictReader(file))
-        for stage in json.loads((finished / "result.json").read_text())["stages"]:
-            monitor = f"val/{stage['best']['monitor']}"
-            curve = [
-                float(r["value"])
-                for r in rows
-                if (r["stage"], r["name"]) == (stage["name"], monitor)
-            ]
-            pick = min if monitor == "val/loss" else max
-            assert len(curve) == stage["epochs"]
-            assert stage["best"]["value"] == pick(curve)
-            assert stage["best"]["epoch"] == curve.index(pick(curve))
+    def test_best_epoch_is_the_monitors_and_the_last_where_labels_are_few(self, finished):
+        for stage, curve in curves(finished):
+            if stage["best"]["monitor"] == "loss":
+                best = curve.index(min(curve))
+            else:  # 24 validation images
+                best = stage["epochs"] - 1
+            assert stage["best"]["epoch"] == best
+            assert stage["best"]["value"] == curve[best]
+
+    def test_best_epoch_by_labels(self, tmp_path, capsys):
+        setup = make_setup(optimizer=partial(torch.optim.Adam, lr=0.3), scheduler=None)
+        setup = replace(setup, data=replace(setup.data, val=Pictures(100, 1)))
+        plan = no_teacher(setup.task, setup.student, None, epochs=8)
+        with open_run(tmp_path / "run") as run:
+            run_experiment(replace(experiment(setup), plan=plan), run)
+        ((stage, curve),) = curves(tmp_path / "run")
+        assert curve.index(max(curve)) < 7  # the last one is another
+        assert stage["best"]["epoch"] == curve.index(max(curve))
+        assert "too few" not in capsys.readouterr().err
 
     def test_stages_hand_over_bit_for_bit(self, finished):
         first, second = (
