@@ -1,7 +1,7 @@
 """Finding and decoding the images of classes."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from stagewise_kd.data.image_files import (
     upright,
     upright_size,
 )
-from stagewise_kd.system.errors import raise_faults
+from stagewise_kd.system.errors import listed, raise_faults
 
 MARGIN = 256 / 224  # images above `SMALL` are kept this much larger than they are used
 
@@ -78,33 +78,50 @@ def load_folder(root: str, size: Size) -> tuple[list[str], Images]:
     return names, load_images(paths, size)
 
 
-def find_classes(root: Path, splits: Iterable[str]) -> dict[str, dict[str, list[Path]]]:
-    """Image files by split and class folder.
+def class_folders(split: Path) -> list[Path]:
+    """The folders of classes in a split, sorted."""
+    return sorted(p for p in split.iterdir() if p.is_dir() and not is_hidden(p.name))
+
+
+def find_classes(root: Path, splits: Mapping[str, Path]) -> dict[str, dict[str, list[Path]]]:
+    """Image files by split and class folder; val and test may lack classes.
+
+    Args:
+        root: the folder of the data set.
+        splits: folders in it.
 
     Raises:
-        UserError: lists folders without images and splits whose classes differ.
+        UserError: lists class folders of train without images, classes that it lacks, and splits
+            without images.
     """
     left_out: Counter[str] = Counter()
     found = {
-        split: {
-            folder.name: find_images(folder, left_out)
-            for folder in sorted((root / split).iterdir())
-            if folder.is_dir() and not is_hidden(folder.name)
-        }
-        for split in splits
+        split: {folder.name: find_images(folder, left_out) for folder in class_folders(path)}
+        for split, path in splits.items()
     }
-    classes = set(found["train"])
-    faults = [
-        f"{root / split / name} holds no images"
-        for split, members in found.items()
-        for name, paths in members.items()
-        if not paths
-    ]
-    for split, members in found.items():
-        if extra := set(members) ^ classes:
-            faults.append(f"{split}/ and train/ differ in the classes {', '.join(sorted(extra))}")
-    if len(classes) < 2:
-        faults.append(f"class folders in {root / 'train'}: {len(classes)}, at least 2 are needed")
+    bare = [path for split, path in splits.items() if not any(found[split].values())]
+    faults = [f"{path} holds no images" for path in bare]
+    if "train" in found:
+        faults += _faults_of_train(splits["train"], found)
     raise_faults(f"{root}: not a usable image folder", faults)
     say_left_out(root, left_out)
-    return found
+    return {
+        split: {name: paths for name, paths in members.items() if paths}
+        for split, members in found.items()
+    }
+
+
+def _faults_of_train(folder: Path, found: Mapping[str, Mapping[str, list[Path]]]) -> list[str]:
+    """What a student could not learn."""
+    train = found["train"]
+    empty = [name for name, paths in train.items() if not paths]
+    faults = [f"{folder / name} holds no images; add some, or delete it" for name in empty]
+    for split, members in found.items():
+        if extra := [name for name, paths in members.items() if paths and name not in train]:
+            faults.append(
+                f"train/ lacks classes that {split}/ has: {listed(extra)}; add images of them to "
+                f"train/, or take them out of {split}/"
+            )
+    if len(train) < 2:
+        faults.append(f"class folders in {folder}: {len(train)}, at least 2 are needed")
+    return faults

@@ -1,16 +1,20 @@
 """Data sets: where their images and labels come from."""
 
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 from torchvision.datasets import CIFAR10
 
-from cls_kd.class_folders import find_classes, load_images
-from stagewise_kd.data.finding import existing_root, part_folders
+from cls_kd.class_folders import class_folders, find_classes, load_images
+from stagewise_kd.data.finding import SPLITS, existing_root, split_folders
 from stagewise_kd.data.image_files import Size
 from stagewise_kd.data.samples import Part, Source
 from stagewise_kd.data.shapes import CLASSES, draw_all
-from stagewise_kd.system.errors import UserError
+from stagewise_kd.system.errors import UserError, listed
+
+Classes = Mapping[str, Mapping[str, list[Path]]]  # image files by split and class folder
 
 
 def shapes(size: Size, train: int = 4000, test: int = 1000, seed: int = 0) -> Source:
@@ -56,10 +60,12 @@ def folder(
     class_names: dict[str, str] | None = None,
     name: str = "folder",
     in_memory: bool | None = None,
+    known: Sequence[str] | None = None,
 ) -> Source:
     """An image folder: train/<class>/… and test/ or val/, or both.
 
-    With both, epochs are chosen on val and test is reported; with one, that one is reported.
+    With both, epochs are chosen on val and test is reported; with one, that one is reported. Either
+    may lack classes.
 
     Args:
         root: the folder that holds train/.
@@ -67,30 +73,56 @@ def folder(
         class_names: names to show for class folders, where those are codes.
         name: of the data set, for messages and for `root/<name>/train`.
         in_memory: hold the decoded images in memory; None where they fit.
+        known: the classes of a student that is only scored: test/ or class folders alone will do.
+
+    Raises:
+        UserError: a folder is missing, or lists what is wrong with the folders and files.
     """
-    path = existing_root(root, name, ["train"])
-    splits = part_folders(path, root)
-    found = find_classes(path, splits)
-    classes = sorted(found["train"])
-    parts = _decoded(path, found, classes, size, in_memory)
+    shown = class_names or {}
+    split = None if known is None else partial(_is_split, shown=shown, known=known)
+    path, folders = split_folders(root, name, split)
+    found = find_classes(path, folders)
+    if known is None or "train" in found:
+        known = [shown.get(code, code) for code in sorted(found["train"])]
+    parts = _decoded(path, found, _numbers(path, found, shown, known), size, in_memory)
     test = parts.pop("test", None) or parts.pop("val")
-    shown = [(class_names or {}).get(code, code) for code in classes]
-    return Source(shown, parts["train"], test, parts.get("val"))
+    return Source([*known], parts.get("train", Part([], [], [])), test, parts.get("val"))
+
+
+def _is_split(path: Path, shown: Mapping[str, str], known: Sequence[str]) -> bool:
+    """Whether a folder holds the folders of known classes; one may be called train."""
+    there = {folder.name for folder in class_folders(path)}
+    classes = {name for name in there if shown.get(name, name) in known}
+    return bool(classes) and (classes == there or not there & {*SPLITS})
+
+
+def _numbers(
+    root: Path, found: Classes, shown: Mapping[str, str], known: Sequence[str]
+) -> dict[str, int]:
+    """The class of each folder by its number."""
+    number = {name: place for place, name in enumerate(known)}
+    there = sorted({code for members in found.values() for code in members})
+    if strange := [code for code in there if shown.get(code, code) not in number]:
+        raise UserError(
+            f"{root}: holds the classes {listed(strange)}, which the student does not know; it "
+            f"knows {listed(known)}; take those folders out"
+        )
+    return {code: number[shown.get(code, code)] for code in there}
 
 
 def _decoded(
     root: Path,
-    found: dict[str, dict[str, list[Path]]],
-    classes: list[str],
+    found: Classes,
+    labels: Mapping[str, int],
     size: Size,
     in_memory: bool | None,
 ) -> dict[str, Part]:
     """The parts of an image folder, all files checked together."""
     rows = [
-        (split, path, label)
+        (split, path, labels[name])
         for split, members in found.items()
-        for label, name in enumerate(classes)
-        for path in members[name]
+        for name, paths in members.items()
+        for path in paths
     ]
     names = [path.relative_to(root).as_posix() for _, path, _ in rows]
     images = load_images([path for _, path, _ in rows], size, in_memory)

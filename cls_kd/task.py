@@ -6,10 +6,24 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import MetricCollection
-from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics.classification import MulticlassAccuracy, MulticlassStatScores
 
 from stagewise_kd.methods.plan import Monitor
 from stagewise_kd.system.errors import UserError
+
+
+class BalancedAccuracy(MulticlassStatScores):
+    """Mean over classes of the share of their images that is right; over those with an image."""
+
+    def __init__(self, classes: int) -> None:
+        # Labels are in range by construction; checking each batch would halt a GPU.
+        super().__init__(classes, average=None, validate_args=False)
+
+    def compute(self) -> Tensor:
+        """The mean, a fraction in [0, 1]."""
+        hits, _, _, _, images = super().compute().unbind(dim=-1)
+        there = images > 0
+        return (hits[there] / images[there]).mean()
 
 
 @dataclass(frozen=True)
@@ -46,10 +60,9 @@ class Classification:
 
     def metrics(self) -> MetricCollection:
         """Accuracy over images, and its mean over classes."""
-        # Labels are in range by construction; checking each batch would halt a GPU.
         return MetricCollection(
             {
                 "accuracy": MulticlassAccuracy(self.classes, average="micro", validate_args=False),
-                "balanced_accuracy": MulticlassAccuracy(self.classes, validate_args=False),
+                "balanced_accuracy": BalancedAccuracy(self.classes),
             }
         )

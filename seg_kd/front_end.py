@@ -32,7 +32,7 @@ def check(config: Config) -> None:
 
 def make_views(config: Config, source: Source) -> tuple[Transform, Transform]:
     """The augmentation of the config, and padding alone."""
-    height, width = source.train.images[0].shape[1:]
+    height, width = source.shape[1:]
     augment = instantiate(config["augment"])((height, width))
     return pairwise(augment), pairwise(none((height, width)))
 
@@ -42,7 +42,7 @@ def load_unlabelled(config: Config, source: Source) -> Part | None:
     root = config["data"]["unlabelled"]
     if root is None:
         return None
-    channels, *size = source.train.images[0].shape
+    channels, *size = source.shape
     return source.unlabelled(*load_images(root, (size[0], size[1]), channels))
 
 
@@ -124,7 +124,7 @@ def _network(config: Config, source: Source) -> Config:
     return {
         "encoder": named["name"],
         "classes": len(source.classes),
-        "channels": source.train.images[0].shape[0],
+        "channels": source.shape[0],
         "depth": depth,
         "width": 1.0,
         "decoder_channels": list(shape["decoder_channels"] or WIDTHS[:depth]),

@@ -71,7 +71,8 @@ def read_legend(path: Path) -> Legend:
         raise UserError(
             f"{path}: no such file; write the class names into it, such as\n"
             "classes:\n  background: [0, 0, 0]\n  road: [128, 64, 128]\n"
-            "or, where masks hold class indices, classes: [background, road]"
+            "or, where masks hold class indices, classes: [background, road]; data.classes=FILE "
+            "names another file"
         )
     try:
         content: Any = OmegaConf.to_container(OmegaConf.load(path))

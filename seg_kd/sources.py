@@ -8,12 +8,11 @@ import torch
 from seg_kd.legend import Legend, read_legend
 from seg_kd.masks import VOID
 from seg_kd.pairs import load_pairs
-from stagewise_kd.data.finding import existing_root, part_folders
+from stagewise_kd.data.finding import SPLITS, existing_root, split_folders
 from stagewise_kd.data.samples import Part, Source
 from stagewise_kd.data.shapes import CLASSES, draw_all
 from stagewise_kd.system.errors import UserError
 
-SPLITS = ("train", "val", "test")
 CAMVID = Legend(  # in SegNet's colours
     classes=("sky", "building", "pole", "road", "pavement", "tree", "signsymbol", "fence", "car",
              "pedestrian", "bicyclist"),
@@ -82,6 +81,7 @@ def folder(
     classes: str | None = None,
     channels: int = 3,
     in_memory: bool | None = None,
+    known: Sequence[str] | None = None,
 ) -> Source:
     """A user's own: {train,val,test}/images/ and {train,val,test}/masks/, and classes.yaml.
 
@@ -94,14 +94,21 @@ def folder(
         classes: the file that `read_legend` reads; None for classes.yaml in root.
         channels: of the images: 1 grey, 3 RGB, 4 RGBA.
         in_memory: hold them decoded; None where they fit.
+        known: the classes of a student that is only scored: test/ or images/ and masks/ alone will
+            do.
 
     Raises:
         UserError: a folder is missing, or lists what is wrong with the files.
     """
-    path = existing_root(root, "folder", ["train"])
-    folders = {split: (f"{split}/images", f"{split}/masks") for split in part_folders(path, root)}
+    path, splits = split_folders(root, "folder", None if known is None else _is_split)
+    below = {split: folder.relative_to(path) for split, folder in splits.items()}
+    folders = {split: (f"{own / 'images'}", f"{own / 'masks'}") for split, own in below.items()}
     legend = read_legend(Path(classes) if classes else path / "classes.yaml")
     return _read(path, folders, legend, size, channels, in_memory)
+
+
+def _is_split(folder: Path) -> bool:
+    return (folder / "images").is_dir()
 
 
 def _read(
@@ -126,9 +133,9 @@ def _source(legend: Legend, parts: dict[str, Part]) -> Source:
     test = parts.pop("test", None) or parts.pop("val")
     return Source(
         list(legend.classes),
-        parts["train"],
+        parts.get("train", Part([], [], [])),
         test,
         parts.get("val"),
         palette=legend.palette,
-        blank=torch.full_like(parts["train"].labels[0], VOID) if parts["train"].names else VOID,
+        blank=torch.full_like(test.labels[0], VOID) if test.names else VOID,
     )

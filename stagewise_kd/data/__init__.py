@@ -9,6 +9,7 @@ __all__ = [
     "loaders",
     "own",
     "own_splits",
+    "present",
     "samples",
     "shapes",
     "splits",

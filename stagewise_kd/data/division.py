@@ -1,9 +1,11 @@
 """From a data set to the splits that a run trains and is scored on."""
 
+from collections.abc import Mapping
+
 from stagewise_kd.data.loaders import Data
 from stagewise_kd.data.samples import Part, Samples, Source, Transform
 from stagewise_kd.data.splits import split_hash, take_fraction, train_and_val, with_every_class
-from stagewise_kd.system.errors import UserError
+from stagewise_kd.system.errors import UserError, listed
 
 
 def make_data(
@@ -55,6 +57,9 @@ def make_data(
         protocol=protocol,
     )
     kinds = dict(zip(every.names, every.groups, strict=True))
+    if lost := {*kinds.values()} - {kinds[name] for name in train}:
+        told = listed([source.classes[kind] for kind in sorted(lost)])
+        raise UserError(f"{splits}/train.txt: lists no image of {told}; add some of each class")
     taken = with_every_class(take_fraction(train, fraction, len(every.names)), train, kinds)
     labels = take_fraction(taken, label_fraction, len(taken), "data.label_fraction")
     labelled = with_every_class(labels, taken, kinds)
@@ -88,7 +93,22 @@ def make_data(
         split_hash(names),
         names,
         views.get("images"),
+        counts=_counts(source, parts),
     )
+
+
+def scored_alone(source: Source, whole: Transform) -> Data:
+    """The split that is reported, of a data set without train; it stands for the others too."""
+    samples, names = Samples(source.test, whole), {"test": source.test.names}
+    shape, counts = tuple(samples[0][0].shape), _counts(source, {"test": source.test})
+    return Data(samples, samples, samples, shape, split_hash(names), names, counts=counts)
+
+
+def _counts(source: Source, parts: Mapping[str, Part]) -> dict[str, list[int]]:
+    """Labels of each class in the splits that have them."""
+    labelled = {split: part for split, part in parts.items() if split != "images"}
+    found = {split: part.counts(len(source.classes)) for split, part in labelled.items()}
+    return {split: counts for split, counts in found.items() if counts}
 
 
 def _without_labels(source: Source, rest: list[str], unlabelled: Part | None) -> Part:

@@ -1,7 +1,7 @@
 """Finding image files: which there are below a folder, and which are left out."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from stagewise_kd.system.console import console
 from stagewise_kd.system.errors import UserError
 from stagewise_kd.system.processes import rank
 
+SPLITS = ("train", "val", "test")
 NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}  # need programs beside Pillow
 
 
@@ -93,19 +94,28 @@ def existing_root(root: str | None, name: str, marks: Sequence[str]) -> Path:
     raise UserError(f"data.root={root}: expected {' or '.join(marks)} in it, found {shown}")
 
 
-def part_folders(root: Path, given: str | None) -> list[str]:
-    """Which of train/, val/ and test/ there are.
+def split_folders(
+    root: str | None, name: str, is_split: Callable[[Path], bool] | None = None
+) -> tuple[Path, dict[str, Path]]:
+    """The folder of a data set, and below it those of train, val and test.
 
     Args:
-        root: the folder that holds them.
-        given: how the config names it.
+        root: what the config says.
+        name: of the data set.
+        is_split: of data that a student is only scored on, which need no train/: whether a folder
+            is the split itself.
 
     Raises:
-        UserError: there is only train/.
+        UserError: there is nothing to report on, or no train/ where that is needed.
     """
-    splits = [split for split in ("train", "val", "test") if (root / split).is_dir()]
-    if len(splits) == 1:
+    if is_split and root is not None and Path(root).is_dir() and is_split(Path(root)):
+        return Path(root), {"test": Path(root)}
+    path = existing_root(root, name, SPLITS if is_split else SPLITS[:1])
+    found = {split: path / split for split in SPLITS if (path / split).is_dir()}
+    if [*found] == ["train"]:
         raise UserError(
-            f"data.root={given}: holds {splits[0]}/ only; put the images to report on in test/"
+            f"data.root={root}: holds train/ only; put the images to report on in test/"
         )
-    return splits
+    if "train" not in found and "test" in found:
+        return path, {"test": found["test"]}
+    return path, found

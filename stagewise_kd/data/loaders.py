@@ -1,7 +1,7 @@
 """Loaders whose every draw follows from the seed, the epoch and the sample."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -42,6 +42,7 @@ class Data:
         splits: file names of each split.
         images: samples for the stages that see no label, whatever their labels are; None: train.
         labelled: whether the labels of train, val and test mean anything.
+        counts: of train, val and test the labels of each class, where somebody has counted.
     """
 
     train: Dataset[Any]
@@ -52,6 +53,7 @@ class Data:
     splits: dict[str, list[str]]
     images: Dataset[Any] | None = None
     labelled: bool = True
+    counts: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     def for_stage(self, sees_labels: bool) -> tuple[str, Dataset[Any]]:
         """Name and samples of the split that a stage trains on."""

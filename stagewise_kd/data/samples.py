@@ -1,9 +1,11 @@
 """A data set as it lies on disk, and the samples of a split as a run draws them."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset
 
@@ -18,16 +20,25 @@ Transform = Callable[[Sequence[Sample], Sequence[int]], list[Sample]]
 
 @dataclass(frozen=True)
 class Part:
-    """One split as it lies on disk: names, uint8 images (C, H, W), a label for each."""
+    """One split as it lies on disk: names, uint8 images (C, H, W), a label for each.
+
+    Args:
+        names: of the samples.
+        images: one a name.
+        labels: likewise.
+        pixels: of each label that is a mask the pixels by class, as counted when it was read.
+    """
 
     names: list[str]
     images: Images
     labels: Images
+    pixels: Sequence[Tensor] = ()
 
     def take(self, names: list[str]) -> "Part":
         """The named samples, in that order."""
         chosen = places(self.names, names)
-        return Part(names, Subset(self.images, chosen), Subset(self.labels, chosen))
+        pixels = [self.pixels[place] for place in chosen] if self.pixels else ()
+        return Part(names, Subset(self.images, chosen), Subset(self.labels, chosen), pixels)
 
     def __add__(self, other: "Part") -> "Part":
         """The samples of both."""
@@ -44,6 +55,15 @@ class Part:
             return [0] * len(self.names)
         return [self.labels[index] for index in range(len(self.names))]
 
+    def counts(self, classes: int) -> list[int]:
+        """Labels of each class: images, or pixels of masks; empty where nobody has counted."""
+        if self.pixels:
+            return list(torch.stack([*self.pixels]).sum(dim=0).tolist())
+        if not self.names or not isinstance(self.labels[0], int):
+            return []
+        found = Counter(self.groups)
+        return [found[number] for number in range(classes)]
+
 
 @dataclass(frozen=True)
 class Source:
@@ -51,7 +71,7 @@ class Source:
 
     Args:
         classes: names, by index.
-        train: what students learn from.
+        train: what students learn from; without samples where one is only scored.
         test: what is reported.
         val: what epochs are chosen on; None: a part of train.
         palette: a colour a class, of data sets whose labels are masks.
@@ -64,6 +84,11 @@ class Source:
     val: Part | None = None
     palette: Sequence[Colour] | None = None
     blank: Any = 0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Channels, height and width of the first image."""
+        return tuple((self.train if self.train.names else self.test).images[0].shape)
 
     def unlabelled(self, names: list[str], images: Images) -> Part:
         """Images without labels as a part."""

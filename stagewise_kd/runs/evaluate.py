@@ -7,9 +7,11 @@ from pathlib import Path
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from stagewise_kd.data.present import absent_classes
 from stagewise_kd.runs.config import check_values, resolved
 from stagewise_kd.runs.front_end import FrontEnd, load_data
 from stagewise_kd.runs.student import open_student
+from stagewise_kd.system.console import console
 from stagewise_kd.system.errors import UserError
 from stagewise_kd.system.names import Config
 from stagewise_kd.training.score import scores
@@ -29,12 +31,15 @@ def evaluate(front_end: FrontEnd, run: Path, overrides: Sequence[str]) -> dict[s
     """
     student, described = open_student(run, front_end.TASK)
     config = run_config(run, overrides)
-    data, source = load_data(front_end, config)
+    data, source = load_data(front_end, config, described["classes"])
     if source.classes != described["classes"]:
         raise UserError(
             f"{run}: the student knows {', '.join(described['classes'][:12])}; the data has "
             f"{', '.join(source.classes[:12])}; give data of the student's classes"
         )
+    tested = {split: found for split, found in data.counts.items() if split == "test"}
+    for line in absent_classes(tested, source.classes):
+        console.print(line, soft_wrap=True, highlight=False)
     fitting = Fitting(
         lambda parameters: None,  # type: ignore[arg-type, return-value]
         batch_size=config["batch_size"],
@@ -66,8 +71,9 @@ def run_config(run: Path, overrides: Sequence[str] = ()) -> Config:
         config = OmegaConf.merge(config, OmegaConf.from_dotlist(list(overrides)))
     except OmegaConfBaseException as error:
         raise UserError(f"{' '.join(overrides)}: {str(error).splitlines()[0]}") from None
-    if "root" in config.data.source:
-        config.data.source.root = config.data.root
+    for name in (item.partition("=")[0].removeprefix("data.") for item in overrides):
+        if name in config.data.source and name in config.data:  # what the source has of data
+            config.data.source[name] = config.data[name]
     config.data.unlabelled = None  # of no use once the student is trained
     found = resolved(config)  # type: ignore[arg-type]
     check_values(found)

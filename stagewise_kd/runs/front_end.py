@@ -1,13 +1,15 @@
 """What a front end brings to the skeleton of a run; each has a module `front_end` of this shape."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from hydra.utils import instantiate
 
-from stagewise_kd.data.division import make_data
+from stagewise_kd.data.division import make_data, scored_alone
 from stagewise_kd.data.image_files import sides
 from stagewise_kd.data.loaders import Data
 from stagewise_kd.data.samples import Part, Source, Transform
+from stagewise_kd.methods.method import takes
 from stagewise_kd.methods.task import Task
 from stagewise_kd.networks.blocks import BlockNet
 from stagewise_kd.system.names import Config
@@ -62,8 +64,15 @@ class FrontEnd(Protocol):
         ...
 
 
-def load_data(front_end: FrontEnd, config: Config) -> tuple[Data, Source]:
+def load_data(
+    front_end: FrontEnd, config: Config, known: Sequence[str] | None = None
+) -> tuple[Data, Source]:
     """The splits of a config, and the data set they are of.
+
+    Args:
+        front_end: of the task.
+        config: the resolved config.
+        known: the classes of a student that is only scored; a folder needs no train/ then.
 
     Raises:
         UserError: the data cannot be read, or the settings leave a split without images.
@@ -71,8 +80,12 @@ def load_data(front_end: FrontEnd, config: Config) -> tuple[Data, Source]:
     front_end.check(config)
     settings = config["data"]
     size = None if settings["size"] is None else sides(settings["size"])
-    source = instantiate(settings["source"])(size=size)
+    make = instantiate(settings["source"])
+    scored = {"known": known} if known is not None and takes(make, "known") else {}
+    source = make(size=size, **scored)
     augment, whole = front_end.make_views(config, source)
+    if scored and not source.train.names:
+        return scored_alone(source, whole), source
     data = make_data(
         source,
         augment,

@@ -95,6 +95,19 @@ def test_evaluate_gives_the_runs_own_figures(finished, capsys):
     assert figures | {"agreement": expected["agreement"]} == {"images": 8, **expected}
 
 
+def test_evaluate_on_class_folders_alone(finished, pictures, here, capsys):
+    assert cls_kd("evaluate", str(finished), f"data.root={pictures / 'test'}") == 0
+    figures = json.loads(capsys.readouterr().out)
+    expected = json.loads((finished / "result.json").read_text())["student_metrics"]
+    assert figures | {"agreement": expected["agreement"]} == {"images": 8, **expected}
+    shutil.copytree(pictures / "test" / "dark", here / "some" / "test" / "dark")
+    assert cls_kd("evaluate", str(finished), "data.root=some") == 0
+    said = capsys.readouterr()
+    figures = json.loads(said.out)
+    assert (figures["images"], figures["accuracy"]) == (4, figures["balanced_accuracy"])
+    assert "test has no label of bright (1 of 2 classes; labels of the others: 4)" in said.err
+
+
 def test_predict_writes_probabilities_and_a_sheet(finished, pictures, here):
     file = pictures / "test" / "dark" / "1.png"
     assert cls_kd("predict", str(finished), str(pictures / "test"), str(file), "--out", "seen") == 0
@@ -411,7 +424,7 @@ class TestBadInput:
             for name in ("bright", "dark"):
                 (tmp_path / "data" / split / name).mkdir(parents=True)
         error = self.said(capsys, *command, f"data.root={tmp_path / 'data'}")
-        for folder in ("train/bright", "train/dark", "test/bright", "test/dark"):
+        for folder in ("train", "train/bright", "train/dark", "test"):
             assert f"{folder} holds no images" in error
 
     def test_truncated_jpegs_are_named_together(self, command, pictures, capsys, tmp_path):

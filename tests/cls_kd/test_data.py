@@ -1,10 +1,16 @@
+from pathlib import Path
+
 import pytest
 import torch
+from PIL import Image
 
 from cls_kd import transforms
+from cls_kd.sources import folder
+from cls_kd.task import Classification
 from cls_kd.transforms import whole_batches
 from stagewise_kd.data import division
 from stagewise_kd.data.loaders import Data, View, train_loader
+from stagewise_kd.data.present import absent_classes
 from stagewise_kd.data.samples import Part, Samples, Source
 from stagewise_kd.data.splits import write_split
 from stagewise_kd.system.errors import UserError
@@ -119,3 +125,75 @@ def test_augmentations_end_in_the_size_and_uint8(name, size):
     found = getattr(transforms, name)(size)(image)
     assert found.shape == (3, *size)
     assert found.dtype == torch.uint8
+
+
+def test_a_class_without_an_image_does_not_count():
+    logits, labels = torch.eye(3)[[0, 1, 2, 0]], torch.tensor([0, 0, 1, 1])
+    scores = Classification(3).metrics()
+    scores.update(logits, labels)
+    found = {name: value.item() for name, value in scores.compute().items()}
+    assert found == {"accuracy": 0.25, "balanced_accuracy": 0.25}  # ½ and 0 of two classes
+
+
+def photos(root: Path, **splits: str) -> Path:
+    """An image folder: of each split the letters of its classes; capitals are empty folders."""
+    for split, classes in splits.items():
+        for name in classes:
+            (root / split / name.lower()).mkdir(parents=True)
+            if name.islower():
+                Image.new("RGB", (8, 8)).save(root / split / name / "1.png")
+    return root
+
+
+def test_val_and_test_may_lack_classes(tmp_path):
+    found = folder(str(photos(tmp_path, train="abcd", val="bD", test="cd")), SIZE)
+    assert found.classes == ["a", "b", "c", "d"]
+    assert (found.val.labels[0], [found.test.labels[n] for n in (0, 1)]) == (1, [2, 3])
+    counts = {"val": found.val.counts(4), "test": found.test.counts(4)}
+    assert absent_classes(counts, found.classes) == [
+        f"{split} has no label of {classes} of 4 classes; labels of the others: {count}): its "
+        "scores are over the others"
+        for split, classes, count in (("val", "a, c, d (3", 1), ("test", "a, b (2", 2))
+    ]
+
+
+def test_train_must_have_every_class(tmp_path):
+    with pytest.raises(UserError) as error:
+        folder(str(photos(tmp_path, train="abC", val="abd", test="B")), SIZE)
+    for told in (
+        f"{tmp_path / 'train' / 'c'} holds no images; add some, or delete it",
+        "train/ lacks classes that val/ has: d; add images of them to train/",
+        f"{tmp_path / 'test'} holds no images",
+    ):
+        assert told in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("root", "splits"),
+    [("", {"test": "bc"}), ("", {"val": "bc"}), ("test", {"test": "bc"}), ("", {"b": "", "c": ""})],
+)
+def test_a_student_is_scored_on_test_or_class_folders_alone(tmp_path, root, splits):
+    photos(tmp_path, **splits)
+    if "b" in splits:
+        for name in "bc":
+            (tmp_path / name).mkdir()
+            Image.new("RGB", (8, 8)).save(tmp_path / name / "1.png")
+    names = {"b": "bee"}
+    found = folder(str(tmp_path / root), SIZE, names, known=["ant", "bee", "c"])
+    assert found.classes == ["ant", "bee", "c"]
+    assert [found.test.labels[n] for n in range(2)] == [1, 2]
+    assert not found.train.names
+    with pytest.raises(UserError, match="holds the classes c, which the student does not know"):
+        folder(str(tmp_path / root), SIZE, names, known=["ant", "bee"])
+
+
+def test_class_folders_alone_are_not_trained_on(tmp_path):
+    with pytest.raises(UserError, match="expected train in it, found a, b"):
+        folder(str(photos(tmp_path, test="ab") / "test"), SIZE)
+
+
+def test_split_files_must_name_every_class(source, tmp_path):
+    write_split(tmp_path / "train.txt", ["train/030", "train/002"])
+    write_split(tmp_path / "val.txt", ["train/007"])
+    with pytest.raises(UserError, match=r"train\.txt: lists no image of odd"):
+        make_data(source, splits=str(tmp_path))
