@@ -6,11 +6,13 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+import torch
 from PIL import Image
+from torch import Tensor
 
 from seg_kd.channels import MODES, read_image
 from seg_kd.legend import Legend
-from seg_kd.masks import read_mask
+from seg_kd.masks import VOID, read_mask
 from stagewise_kd.data.finding import find_images, say_left_out, unlabelled_files
 from stagewise_kd.data.image_files import (
     FileImages,
@@ -68,22 +70,28 @@ def load_pairs(
     size = size or _common(paths, sizes, faults)
     pixels = size[0] * size[1] if size else None
     keep = pixels is not None and keeps(in_memory, len(rows) * pixels * (channels + 1))
-    decoded = []
-    for files in (
-        FileImages(paths, partial(read_image, size=size, channels=channels)),
-        FileImages(masks, partial(read_mask, size=size, legend=legend)),
-    ):
-        found, wrong = read_all(files, keep, threads=pixels is None or pixels > SMALL)
-        decoded.append(found)
-        faults += wrong
+    counts: dict[int, Tensor] = {}
+    look = partial(_count, counts, len(legend.classes))
+    threads = pixels is None or pixels > SMALL
+    files = FileImages(paths, partial(read_image, size=size, channels=channels))
+    images, damaged = read_all(files, keep, threads)
+    files = FileImages(masks, partial(read_mask, size=size, legend=legend))
+    labels, wrong = read_all(files, keep, threads, look)
+    faults += [*damaged, *wrong]
     raise_first(f"{root}: faults in images and masks", faults)
     say_left_out(root, left_out)
-    whole = Part([path.relative_to(root).as_posix() for path in paths], *decoded)
+    names = [path.relative_to(root).as_posix() for path in paths]
+    whole = Part(names, images, labels, [counts[number] for number in range(len(names))])
     of = [split for split, *_ in rows]
     return {
         split: whole.take([name for name, own in zip(whole.names, of, strict=True) if own == split])
         for split in folders
     }
+
+
+def _count(counts: dict[int, Tensor], classes: int, number: int, mask: Tensor) -> None:
+    """Count the pixels of each class in a mask, while it is at hand."""
+    counts[number] = torch.bincount(mask.flatten(), minlength=VOID + 1)[:classes]
 
 
 def match(

@@ -103,13 +103,19 @@ def places(names: Sequence[str], chosen: Sequence[str]) -> list[int]:
     return [place[name] for name in chosen]
 
 
-def read_all(images: FileImages, keep: bool, threads: bool) -> tuple[Images, list[str]]:
+def read_all(
+    images: FileImages,
+    keep: bool,
+    threads: bool,
+    look: Callable[[int, Tensor], object] = lambda index, image: None,
+) -> tuple[Images, list[str]]:
     """Decode all images once, which finds the damaged ones.
 
     Args:
         images: the files.
         keep: hold the decoded images in memory.
         threads: use several; they cost more than decoding a small image.
+        look: sees each image, with its number.
 
     Returns:
         The images, decoded already where they are kept, and a fault for each unreadable file.
@@ -120,6 +126,7 @@ def read_all(images: FileImages, keep: bool, threads: bool) -> tuple[Images, lis
             image = images[index]
         except Exception as error:  # Pillow raises nearly anything on a damaged file
             return f"{images.paths[index]} ({error})"
+        look(index, image)
         return image if keep else None
 
     if threads:

@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from stagewise_kd.data.identity import content_hash, counts, fingerprints, leaks
+from stagewise_kd.data.present import absent_classes, check_any
 from stagewise_kd.methods.checks import check_plan
 from stagewise_kd.methods.outline import outline, told
 from stagewise_kd.methods.plan import Plan
@@ -100,7 +101,8 @@ def run_experiment(experiment: Experiment, run: RunFolder) -> dict[str, Any]:
     run.check_identity(found)
     if (result := from_first(run.result)) is not None:
         return dict(result)
-    for line in leaks(prints, setup.data.splits) if rank() == 0 else ():
+    absent = absent_classes(setup.data.counts, experiment.described.get("classes", ()))
+    for line in [*absent, *leaks(prints, setup.data.splits)] if rank() == 0 else ():
         console.print(f"warning: {line}", soft_wrap=True, highlight=False)
     _tell_few(experiment)
     run.start(experiment.config, found, setup.data.splits)
@@ -157,9 +159,10 @@ def _tell_few(experiment: Experiment) -> None:
 
 
 def _check_labels(experiment: Experiment) -> None:
-    if experiment.setup.data.labelled:
-        return
-    if learns := [stage.name for stage in experiment.plan if stage.sees_labels]:
+    learns = [stage.name for stage in experiment.plan if stage.sees_labels]
+    if learns and experiment.setup.data.labelled:
+        check_any(experiment.setup.data.counts)
+    elif learns:
         raise UserError(
             f"stage {learns[0]!r} learns from labels, and the samples are images alone; give pairs "
             "of image and label, or method='stagewise' with head='teacher', which needs none"

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -272,13 +273,28 @@ def test_grey_images_are_refused_by_three_channels(streets, here, capsys):
     assert not (here / "run").exists()
 
 
-def test_a_run_with_unlabelled_images_is_evaluated_from_anywhere(streets, here, monkeypatch):
+def test_masks_that_are_all_void_are_refused_before_a_teacher_is_trained(streets, here, capsys):
+    (here / "streets" / "classes.yaml").write_text("classes: [road, car]\nvoid: 255")
+    for path in (here / "streets").glob("*/masks/*.png"):
+        Image.new("L", (64, 32), 255).save(path)
+    assert cli("run", *streets, "out=run") == 2
+    assert "error: train and val: no pixel has a label, all are void;" in capsys.readouterr().err
+    assert not list(here.glob("run*/**/*.json"))
+
+
+def test_a_run_is_evaluated_from_anywhere(streets, here, monkeypatch, capsys):
     (here / "more").mkdir()
     Image.new("RGB", (64, 32)).save(here / "more" / "a.png")
     assert cli("run", *streets, "teacher.epochs=1", "data.unlabelled=more", "out=run") == 0
     (here / "more" / "a.png").unlink()
     monkeypatch.chdir(here.parent)
+    capsys.readouterr()
     assert cli("evaluate", str(here / "run")) == 0
+    figures = capsys.readouterr().out
+    shutil.rmtree(here / "streets" / "train")  # test alone will do, or its images and masks
+    for changed in ((), ("data.root=here/streets/test", "data.classes=here/streets/classes.yaml")):
+        assert cli("evaluate", str(here / "run"), *changed) == 0
+        assert capsys.readouterr().out == figures
 
 
 class TestBadInput:

@@ -18,6 +18,7 @@ from seg_kd.transforms import A, pairwise
 from stagewise_kd.data import division
 from stagewise_kd.data.finding import find_images
 from stagewise_kd.data.loaders import Data, View
+from stagewise_kd.data.present import absent_classes
 from stagewise_kd.data.samples import Part, Samples, Source
 from stagewise_kd.system.errors import UserError
 
@@ -172,6 +173,23 @@ def test_255_is_the_second_of_two_classes_unless_it_is_void(tmp_path):
     )
     both = data_set(tmp_path / "both", two)  # 0, 1 and 2
     assert "values 2" in faults(both)
+
+
+def test_pixels_of_each_class_are_counted_as_masks_are_read(tmp_path):
+    def masks(mask):
+        return np.where(mask == 1, 255, mask * (mask.shape == (64, 64))).astype(np.uint8)
+
+    found = folder(str(data_set(tmp_path, f"{INDICES}\nvoid: 255", masks)), (40, 40))
+    assert found.test.counts(3) == [3 * 1200 - 400, 0, 400]  # class 2 in one mask, 1 nowhere
+    data = make_data(found, transforms.light, val=1, label_fraction=0.5)
+    assert data.splits["train"] == ["train/images/a.jpg"]
+    assert data.counts["train"] == [1200, 0, 0]
+    told = absent_classes(data.counts | {"val": [0, 0, 0]}, found.classes)
+    assert told[0] == (
+        "train has no label of road, car (2 of 3 classes; labels of the others: 1,200): a student "
+        "cannot learn what it is not shown"
+    )
+    assert told[1].endswith("its scores say nothing")
 
 
 def test_masks_are_scaled_by_nearest_neighbour_only(tmp_path):
