@@ -53,6 +53,12 @@ def _fitted(
     """A network of the head that the weights are of, with those weights."""
     wanted = set(resnet(name, 2).model.state_dict()) | {"fc.weight", "fc.bias"}
     weights = strip_prefix(weights, wanted)
+    first = weights.get("conv1.weight")
+    if first is not None and first.ndim == 4 and first.shape[1] != 3:
+        raise UserError(
+            f"{path}: channels of images: the teacher takes {first.shape[1]}, classifiers read "
+            "every image as RGB, grey ones too; give a teacher of three channels"
+        )
     head = "linear" if "fc.weight" in weights else "published"
     last = weights.get("fc.weight" if head == "linear" else "fc.2.weight")
     if last is not None and len(last) != len(classes):

@@ -12,6 +12,7 @@ from stagewise_kd.data.samples import Colour
 from stagewise_kd.system.errors import UserError, raise_faults
 
 MOST = 255  # classes; index 255 is void
+NO_CLASS = ("void", "unlabelled", "unlabeled", "ignore", "ignored")  # names for what 0 stands for
 
 # Okabe and Ito's colours, which colour-blind people can tell apart.
 OKABE_ITO: tuple[Colour, ...] = (
@@ -34,13 +35,18 @@ class Legend:
         classes: class names, by index.
         colours: one a class, as in RGB masks; empty where masks hold indices.
         void_colours: of pixels without a label.
-        void_indices: likewise.
+        void_indices: likewise; with 0 among them, masks count the classes from 1.
     """
 
     classes: tuple[str, ...]
     colours: tuple[Colour, ...] = ()
     void_colours: tuple[Colour, ...] = ()
     void_indices: tuple[int, ...] = ()
+
+    @property
+    def first(self) -> int:
+        """The index of the first class in masks."""
+        return int(0 in self.void_indices)
 
     @property
     def palette(self) -> list[Colour]:
@@ -60,9 +66,9 @@ def generated_palette(count: int) -> list[Colour]:
 def read_legend(path: Path) -> Legend:
     """Read a classes.yaml.
 
-    `classes` is a list of names, or names with the colours of RGB masks; the first is index 0.
-    `void`, which may be left out, tells the pixels without a label: a colour [r, g, b], an index,
-    or a list of those.
+    `classes` is a list of names, or names with the colours of RGB masks; the first is index 0, or 1
+    where 0 is void. `void`, which may be left out, tells the pixels without a label: a colour
+    [r, g, b], an index, or a list of those.
 
     Raises:
         UserError: the file is missing, or lists everything that is wrong in it.
@@ -132,8 +138,14 @@ def _clashes(legend: Legend) -> list[str]:
     twice = sorted({colour for colour in colours if colours.count(colour) > 1})
     faults += [f"the colour {list(colour)} is given twice" for colour in twice]
     faults += [
-        f"void: index {index} is class {legend.classes[index]}; masks count classes from 0"
+        f"void: index {index} is class {legend.classes[index - legend.first]}; masks count classes "
+        f"from {legend.first}{', as 0 is void' if legend.first else ', or from 1 with `void: 0`'}"
         for index in legend.void_indices
-        if index < count
+        if legend.first <= index < legend.first + count
     ]
+    if legend.first and legend.classes[:1] and legend.classes[0].lower() in NO_CLASS:
+        faults.append(
+            f"void: 0, and a first class called {legend.classes[0]}: leave it out of the classes, "
+            "which count from 1 then"
+        )
     return faults

@@ -1,6 +1,7 @@
 """Class-index masks."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 from seg_kd.legend import Legend
 from stagewise_kd.data.image_files import Size
 from stagewise_kd.data.samples import Colour
+from stagewise_kd.system.errors import listed
 
 VOID = 255  # pixels without a label
 INDEX_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")
@@ -60,7 +62,8 @@ def _shows_colours(file: Image.Image, legend: Legend) -> bool:
 def from_indices(values: NDArray[np.generic], legend: Legend) -> Mask:
     """Class indices of any integer type (H, W) as a mask.
 
-    In a data set of two classes, 255 stands for the second one in masks that have no 1.
+    Where 0 is void, classes count from 1. In a data set of two classes, 255 stands for the second
+    one in masks that have no 1.
 
     Raises:
         ValueError: lists the values that are no class and not void.
@@ -69,15 +72,39 @@ def from_indices(values: NDArray[np.generic], legend: Legend) -> Mask:
         values = values.astype(np.uint8)
     found = np.unique(values)
     count = len(legend.classes)
-    if count == 2 and VOID in found and 1 not in found and VOID not in legend.void_indices:
+    if count == 2 and VOID in found and 1 not in found and not {0, VOID} & {*legend.void_indices}:
         values = np.where(values == VOID, 1, values)
         found = np.unique(values)
     void = np.isin(values, legend.void_indices)
-    wrong = [v for v in found.tolist() if v not in range(count) and v not in legend.void_indices]
-    if wrong:
-        hint = "; if 255 is no label, add `void: 255`" if VOID in wrong else ""
-        raise ValueError(f"values {_listed(wrong)}; the {count} classes are 0 to {count - 1}{hint}")
-    return np.where(void, VOID, values).astype(np.uint8)
+    if wrong := _strange(found.tolist(), legend):
+        first, last = legend.first, legend.first + count - 1
+        hint = _void_hint(found.tolist(), legend)
+        raise ValueError(
+            f"values {listed(wrong, 5)}; the {count} classes are {first} to {last}{hint}"
+        )
+    return np.where(void, VOID, values - legend.first).astype(np.uint8)
+
+
+def _strange(found: Sequence[int], legend: Legend) -> list[int]:
+    """The values that are no class and not void."""
+    known = {*range(legend.first, legend.first + len(legend.classes)), *legend.void_indices}
+    return [value for value in found if value not in known]
+
+
+def _void_hint(found: Sequence[int], legend: Legend) -> str:
+    """What would make a mask of these values right if it had no label."""
+    for more in ((VOID,), (0,), (0, VOID)):
+        if _strange(found, replace(legend, void_indices=(*legend.void_indices, *more))):
+            continue
+        told = " and ".join(map(str, more))
+        void = list(more) if len(more) > 1 else more[0]
+        has = legend.void_indices or legend.void_colours
+        add = f"{told} to `void`" if has else f"`void: {void}`"
+        then = "; classes count from 1 then" if 0 in more else ""
+        return (
+            f"; if {told} {'is no label' if len(more) == 1 else 'are no labels'}, add {add}{then}"
+        )
+    return ""
 
 
 def from_colours(pixels: Mask, legend: Legend) -> Mask:
@@ -96,14 +123,9 @@ def from_colours(pixels: Mask, legend: Legend) -> Mask:
     wrong = np.unique(codes[known[place] != codes])
     if len(wrong):
         unknown = [[c >> 16, c >> 8 & 255, c & 255] for c in wrong.tolist()]
-        raise ValueError(f"colours {_listed(unknown)} are of no class; save masks as PNG")
+        raise ValueError(f"colours {listed(unknown, 5)} are of no class; save masks as PNG")
     return np.array([meaning[code] for code in known.tolist()], np.uint8)[place]
 
 
 def _code(colour: Colour) -> int:
     return colour[0] << 16 | colour[1] << 8 | colour[2]
-
-
-def _listed(values: Sequence[object]) -> str:
-    rest = f" and {len(values) - 5} more" if len(values) > 5 else ""
-    return ", ".join(map(str, values[:5])) + rest

@@ -44,7 +44,9 @@ def open_weights(path: Path, network: dict[str, Any]) -> BlockNet:
     weights = read_weights(path)
     head = [v for k, v in weights.items() if k.endswith("segmentation_head.0.bias")]
     outputs = len(head[0]) if head else network["classes"]
-    network = network | {"classes": outputs}
+    first = [v for k, v in weights.items() if k.endswith("encoder.conv1.weight")]
+    inputs = first[0].shape[1] if first else network["channels"]
+    network = network | {"classes": outputs, "channels": inputs}
     net = unet(**network)
     load_weights(net.model, weights, f"{path} as a U-Net with {network['encoder']}")
     return net

@@ -35,7 +35,7 @@ def load_pairs(
     folders: dict[str, tuple[str, str]],
     legend: Legend,
     size: Size | None,
-    channels: int = 3,
+    channels: int | None = None,
     in_memory: bool | None = None,
 ) -> dict[str, Part]:
     """The splits of a data set, every file checked.
@@ -45,12 +45,13 @@ def load_pairs(
         folders: of images and of masks in each split, below root.
         legend: what the values in masks mean.
         size: height and width the images are used at; None where all are of one size.
-        channels: of the images: 1, 3 or 4.
+        channels: of the images: 1, 3 or 4; None: 3, unless all are grey.
         in_memory: hold them decoded; None where they fit.
 
     Raises:
         UserError: lists what is wrong with the files of all splits.
     """
+    ask, channels = channels is None, 3 if channels is None else channels
     check_channels(channels)
     faults: list[str] = []
     left_out: Counter[str] = Counter()
@@ -62,10 +63,10 @@ def load_pairs(
     paths, masks = [path for _, path, _ in rows], [mask for *_, mask in rows]
     sizes = [_size(path) for path in paths]
     faults += _shape_faults(paths, masks, sizes)
-    if channels == 3 and paths and _all_grey(paths):
+    if ask and paths and _all_grey(paths):
         faults.append(
-            "all images are grey, data.channels=3; set data.channels=1 and a teacher of one "
-            "channel, or save the images as RGB"
+            "all images are grey; set data.channels=3 to read them as RGB, for a teacher of three "
+            "channels, or data.channels=1 for one of one"
         )
     size = size or _common(paths, sizes, faults)
     pixels = size[0] * size[1] if size else None

@@ -79,7 +79,7 @@ def folder(
     root: str | None,
     size: Sequence[int] | None,
     classes: str | None = None,
-    channels: int = 3,
+    channels: int | None = None,
     in_memory: bool | None = None,
     known: Sequence[str] | None = None,
 ) -> Source:
@@ -92,7 +92,7 @@ def folder(
         root: the folder that holds train/.
         size: height and width the images are used at; None where all are of one size.
         classes: the file that `read_legend` reads; None for classes.yaml in root.
-        channels: of the images: 1 grey, 3 RGB, 4 RGBA.
+        channels: of the images: 1 grey, 3 RGB, 4 RGBA; None: RGB, unless all are grey.
         in_memory: hold them decoded; None where they fit.
         known: the classes of a student that is only scored: test/ or images/ and masks/ alone will
             do.
@@ -116,7 +116,7 @@ def _read(
     folders: dict[str, tuple[str, str]],
     legend: Legend,
     size: Sequence[int] | None,
-    channels: int,
+    channels: int | None,
     in_memory: bool | None,
 ) -> Source:
     if missing := [

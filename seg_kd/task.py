@@ -107,7 +107,8 @@ class Segmentation:
         if len(wrong):
             raise UserError(
                 f"a mask holds {wrong[0].item()}: the networks know {len(self.classes)} classes, "
-                f"0 to {len(self.classes) - 1}; {VOID} is for pixels without a label"
+                f"0 to {len(self.classes) - 1}; {VOID} is for pixels without a label (where that "
+                "is 0 and classes count from 1, give the uint8 mask less 1)"
             )
         return masks
 

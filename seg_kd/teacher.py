@@ -53,9 +53,10 @@ def _check(
             f"set teacher={found['encoder']}"
         )
     if found["channels"] != channels:
+        converts = {1: ", which reads colours as grey", 3: ", which reads grey images as RGB"}
         faults.append(
             f"channels of images: it takes {found['channels']}, the run gives {channels}; "
-            f"set data.channels={found['channels']}"
+            f"set data.channels={found['channels']}{converts.get(found['channels'], '')}"
         )
     if found["classes"] != len(classes) and (found["classes"], len(classes)) != (1, 2):
         faults.append(

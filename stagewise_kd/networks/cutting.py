@@ -122,19 +122,29 @@ def _blocks(model: nn.Module, judging: Trace, learning: Trace, names: list[str])
 def _check(net: BlockNet, example: Tensor) -> None:
     """See that the blocks compute what the model computes, bit for bit."""
     image = example * net.std + net.mean
-    try:
-        # the example, as it is rounded on the way through the normalization
-        whole = output(net.model, (image - net.mean) / net.std)
-    except Exception as error:  # of the user's own code any
-        raise UserError(
-            f"{type(net.model).__name__} cannot take images of {tuple(example.shape[1:])} "
-            f"(channels, height, width): {first_line(error)}"
-        ) from None
+    # the example, as it is rounded on the way through the normalization
+    whole = _taken(net.model, (image - net.mean) / net.std)
     if not isinstance(whole, Tensor) or not whole.equal(output(net, image)):
         raise UserError(
             f"{type(net.model).__name__}: its blocks do not compute what it computes; give blocks "
             "of your own: BlockNet(model, [Block(…), …], mean, std)"
         )
+
+
+def _taken(model: nn.Module, images: Tensor) -> Any:
+    try:
+        return output(model, images)
+    except Exception as error:  # of the user's own code any
+        raise cannot_take(type(model).__name__, images.shape[1:], error) from None
+
+
+def cannot_take(name: str, shape: Sequence[int], error: Exception) -> UserError:
+    """What to raise where a network fails on images (C, H, W)."""
+    grey = "; a network of three channels takes grey images as image.expand(3, -1, -1)"
+    return UserError(
+        f"{name} cannot take images of {tuple(shape)} (channels, height, width): "
+        f"{first_line(error)}{grey if shape[0] == 1 else ''}"
+    )
 
 
 def _is_rebuilt(net: BlockNet, example: Tensor) -> bool:
@@ -147,7 +157,7 @@ def _is_rebuilt(net: BlockNet, example: Tensor) -> bool:
         again.load_state_dict(net.model.state_dict(), assign=True)
     except RuntimeError:
         return False
-    expected = output(net.model, example)
+    expected = _taken(net.model, example)
     return isinstance(expected, Tensor) and expected.equal(output(again, example))
 
 

@@ -11,8 +11,8 @@ from stagewise_kd.data.batches import unit_images
 from stagewise_kd.data.loaders import Data, Feed
 from stagewise_kd.methods.method import Method, takes
 from stagewise_kd.networks.blocks import IMAGE, Block, BlockNet, usual_norm
-from stagewise_kd.networks.cutting import cut, known_cut
-from stagewise_kd.system.errors import UserError, first_line
+from stagewise_kd.networks.cutting import cannot_take, cut, known_cut
+from stagewise_kd.system.errors import UserError
 
 At = Sequence[str] | Sequence[Sequence[str]] | None
 
@@ -136,10 +136,7 @@ def _logits(net: BlockNet, shape: tuple[int, ...]) -> Tensor:
         with torch.inference_mode():
             logits: Any = net.eval()(torch.zeros(2, *shape))
     except Exception as error:  # of the user's own network any
-        raise UserError(
-            f"{name_of(net)} cannot take images of {shape} (channels, height, width): "
-            f"{first_line(error)}"
-        ) from None
+        raise cannot_take(name_of(net), shape, error) from None
     if not isinstance(logits, Tensor) or logits.ndim not in (2, 4):
         kind = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise UserError(f"{name_of(net)} gives {kind}; expected logits (B, K) or (B, K, H, W)")

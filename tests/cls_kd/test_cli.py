@@ -451,6 +451,13 @@ class TestBadInput:
         error = self.said(capsys, *command, f"teacher.checkpoint={tmp_path / 'five.pt'}")
         assert "the teacher knows 5 classes, the data has 2 (bright, dark)" in error
 
+    def test_teacher_of_other_channels(self, command, capsys, tmp_path):
+        model = resnet18(num_classes=2)
+        model.conv1 = torch.nn.Conv2d(1, 64, 7, 2, 3, bias=False)
+        torch.save(model.state_dict(), tmp_path / "grey.pt")
+        error = self.said(capsys, *command, f"teacher.checkpoint={tmp_path / 'grey.pt'}")
+        assert "takes 1, classifiers read every image as RGB, grey ones too" in error
+
     def test_pickle_that_is_no_checkpoint(self, command, capsys, tmp_path):
         (tmp_path / "bad.pkl").write_bytes(pickle.dumps({"weights": Path("x")}))
         error = self.said(capsys, *command, f"teacher.checkpoint={tmp_path / 'bad.pkl'}")

@@ -263,14 +263,20 @@ def test_images_of_one_size_need_no_size(streets, here):
     assert read(here / "run" / "student" / "network.json")["size"] is None
 
 
-def test_grey_images_are_refused_by_three_channels(streets, here, capsys):
+def test_grey_images_become_rgb_where_that_is_said(streets, here, capsys):
     for path in (here / "streets").glob("*/images/*.png"):
         with Image.open(path) as file:
             grey = file.convert("L")
         grey.save(path)
-    assert cli("run", *streets, "method=no_teacher", "out=run") == 2
-    assert "all images are grey, data.channels=3; set data.channels=1" in capsys.readouterr().err
+    unet(classes=2).save_pretrained("three")
+    taught = ["run", *streets, "teacher.checkpoint=three", "method=hinton", "out=run"]
+    assert cli(*taught) == 2
+    assert "all images are grey; set data.channels=3 to read them as RGB" in capsys.readouterr().err
+    assert cli(*taught, "data.channels=1") == 2
+    told = "it takes 3, the run gives 1; set data.channels=3, which reads grey images as RGB"
+    assert told in capsys.readouterr().err
     assert not (here / "run").exists()
+    assert cli(*taught, "data.channels=3") == 0
 
 
 def test_masks_that_are_all_void_are_refused_before_a_teacher_is_trained(streets, here, capsys):

@@ -11,7 +11,7 @@ from PIL import Image
 from seg_kd import sources, transforms
 from seg_kd.channels import read_image
 from seg_kd.legend import Legend, generated_palette, read_legend
-from seg_kd.masks import VOID, read_mask
+from seg_kd.masks import VOID, from_indices, read_mask
 from seg_kd.pairs import load_unlabelled
 from seg_kd.sources import camvid, folder, shapes
 from seg_kd.transforms import A, pairwise
@@ -175,6 +175,34 @@ def test_255_is_the_second_of_two_classes_unless_it_is_void(tmp_path):
     assert "values 2" in faults(both)
 
 
+def test_where_0_is_void_classes_count_from_1(tmp_path):
+    root = data_set(tmp_path / "ade", f"{INDICES}\nvoid: 0", lambda mask: mask + 1)
+    found = folder(str(root), SIZE)
+    assert found.train.labels[0].equal(torch.from_numpy(quadrants(*SIZE)))
+    shifted = data_set(tmp_path / "some", f"{INDICES}\nvoid: [0, 255]", lambda mask: mask)
+    assert values(folder(str(shifted), SIZE).test) == [{0, 1, VOID}] * 3
+    wide = np.array([[0, 1, 2]], np.uint16)
+    assert from_indices(wide, Legend(("a", "b"), void_indices=(0,))).tolist() == [[VOID, 0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("values", "void", "hint"),
+    [
+        ((0, 1, 255), (), "; if 255 is no label, add `void: 255`"),
+        ((0, 1, 255), (7,), "; if 255 is no label, add 255 to `void`"),
+        ((1, 3, 255), (0,), "; if 255 is no label, add 255 to `void`"),
+        ((0, 1, 3), (), "; if 0 is no label, add `void: 0`; classes count from 1 then"),
+        ((1, 3, 255), (), "; if 0 and 255 are no labels, add `void: [0, 255]`; classes"),
+        ((0, 17, 128, 255), (), None),  # shades of an edge
+        ((0, 4), (), None),
+    ],
+)
+def test_void_is_offered_where_it_is_all_that_is_wrong(values, void, hint):
+    with pytest.raises(ValueError, match="the 3 classes are") as error:
+        from_indices(np.array(values), Legend(("a", "b", "c"), void_indices=void))
+    assert hint in str(error.value) if hint else "void" not in str(error.value)
+
+
 def test_pixels_of_each_class_are_counted_as_masks_are_read(tmp_path):
     def masks(mask):
         return np.where(mask == 1, 255, mask * (mask.shape == (64, 64))).astype(np.uint8)
@@ -280,7 +308,12 @@ def test_original_size_where_all_images_share_it(tmp_path):
         ("classes: {a: [0, 0, 0], b: red}", "class b: 'red' is no colour"),
         ("classes: {a: [0, 0, 0], b: [0, 0, 256]}", "class b: [0, 0, 256] is no colour"),
         ("classes: {a: [0, 0, 0], b: [9, 9, 9]}\nvoid: [0, 0, 0]", "given twice"),
-        ("classes: [a, b]\nvoid: 1", "void: index 1 is class b"),
+        ("classes: [a, b]\nvoid: 1", "void: index 1 is class b; masks count classes from 0, or fr"),
+        (
+            "classes: [a, b]\nvoid: [0, 2]",
+            "void: index 2 is class b; masks count classes from 1, as",
+        ),
+        ("classes: [Void, b]\nvoid: 0", "called Void: leave it out of the classes"),
         ("classes: [a, b]\nvoid: white", "void: 'white' is neither"),
         ("classes: [a, b]\nviod: 3", "unknown viod"),
     ],

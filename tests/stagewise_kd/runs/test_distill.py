@@ -441,6 +441,12 @@ def test_a_loader_of_whole_batches_validates_on_its_own_samples(tmp_path):
     assert (tmp_path / "run" / "splits" / "val.txt").read_text().split() == list("01234")
 
 
+def test_grey_images_are_no_input_of_a_network_of_three_channels():
+    grey = [(torch.zeros(1, 32, 32, dtype=torch.uint8), number % 2) for number in range(8)]
+    with pytest.raises(skd.UserError, match=r"\(1, 32, 32\).* grey images as image\.expand\(3"):
+        cls_kd.distill(*(resnet18(num_classes=2) for _ in range(2)), grey)
+
+
 def test_a_network_that_is_not_quite_the_known_one_is_not_rebuilt_as_that(tmp_path):
     torch.manual_seed(0)
     nets = resnet18(num_classes=3), resnet18(num_classes=3)
