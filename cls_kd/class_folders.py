@@ -1,7 +1,7 @@
 """Finding and decoding the images of classes."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -16,11 +16,12 @@ from stagewise_kd.data.image_files import (
     FileImages,
     Images,
     Size,
-    check_depth,
+    check_pixels,
+    decoded,
     keeps,
+    open_picture,
     raise_first,
     read_all,
-    upright,
     upright_size,
 )
 from stagewise_kd.system.errors import listed, raise_faults
@@ -36,17 +37,26 @@ def decode(path: Path, size: Size, margin: float = 1.0) -> Tensor:
         ValueError: its pixels do not fit 8 bits.
     """
     height, width = (round(side * margin) for side in size)
-    with Image.open(path) as file:
-        check_depth(file)
+    with open_picture(path) as file:
         lies = upright_size(file) != (file.height, file.width)
         # JPEG: decode no finer than needed
         file.draft("RGB", (height, width) if lies else (width, height))
-        image = upright(file).convert("RGB")
+        check_pixels(file)
+        image = decoded(file, "RGB")
     scale = max(height / image.height, width / image.width)
     if scale != 1:
         wanted = (round(image.width * scale), round(image.height * scale))
         image = image.resize(wanted, Image.Resampling.BILINEAR)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def decoder(size: Size) -> Callable[[Path], Tensor]:
+    """`decode` for images that are used at a size: large ones are kept a little larger."""
+    return partial(decode, size=size, margin=_margin(size))
+
+
+def _margin(size: Size) -> float:
+    return MARGIN if max(size) > SMALL else 1.0
 
 
 def load_images(paths: Sequence[Path], size: Size, in_memory: bool | None = None) -> Images:
@@ -60,9 +70,8 @@ def load_images(paths: Sequence[Path], size: Size, in_memory: bool | None = None
     Raises:
         UserError: names the files that cannot be read.
     """
-    margin = MARGIN if max(size) > SMALL else 1.0
-    keep = keeps(in_memory, 3 * len(paths) * size[0] * size[1] * margin**2)
-    files = FileImages(paths, partial(decode, size=size, margin=margin))
+    keep = keeps(in_memory, 3 * len(paths) * size[0] * size[1] * _margin(size) ** 2)
+    files = FileImages(paths, decoder(size))
     images, faults = read_all(files, keep, threads=max(size) > SMALL)
     raise_first("cannot read every image; replace or delete", faults)
     return images

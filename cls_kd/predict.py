@@ -1,20 +1,23 @@
 """Classes of image files: a CSV and a contact sheet."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import torch
 from torch import Tensor
 
-from cls_kd.class_folders import load_images
+from cls_kd.class_folders import decoder
 from cls_kd.task import Classification
 from cls_kd.transforms import none
 from stagewise_kd.data.batches import unit_images
 from stagewise_kd.data.image_files import sides
 from stagewise_kd.networks.blocks import BlockNet
-from stagewise_kd.runs.predict import student_and_files
+from stagewise_kd.runs.predict import check_read, read_some, student_and_files
 from stagewise_kd.system.console import console
 from stagewise_kd.system.errors import UserError
 from stagewise_kd.system.files import write_whole, writing_into
@@ -24,77 +27,83 @@ from matplotlib import pyplot as plt
 
 SHEET = 48  # images on the contact sheet
 BATCH = 64
+Classified = tuple[list[str], Tensor]  # a row of the CSV, and its image uint8 (3, H, W)
 
 
-def predict(run: Path, paths: Sequence[Path], out: Path, top: int = 3) -> list[list[str]]:
-    """Classify images with a finished student.
+def predict(run: Path, paths: Sequence[Path], out: Path, top: int = 3) -> int:
+    """Classify images with a finished student; any number of them in the same memory.
 
     Args:
         run: the run folder.
         paths: image files and folders of them.
-        out: where predictions.csv and contact_sheet.png are written.
+        out: where predictions.csv and contact_sheet.png are written. A row of the CSV: file, then
+            class and probability, the likeliest first.
         top: how many classes an image.
 
     Returns:
-        The rows of the CSV: file, then class and probability, the likeliest first.
+        How many images were classified.
 
     Raises:
-        UserError: the run is not finished, or a path is missing, holds no image or a damaged
-            one, `top` is below 1, or `out` cannot be written or is where images are read.
+        UserError: the run is not finished, no image can be read, `top` is below 1, or `out` cannot
+            be written or is where images are read.
+        IncompleteError: some images could not be read; the others are written.
     """
     if top < 1:
         raise UserError(f"--top {top}: give how many classes an image, 1 or more")
     student, described, named = student_and_files(Classification.name, run, paths, out)
-    files = [file for file, _ in named]
-    size = sides(described["size"])
-    found = load_images(files, size)
-    crop = none(size)
-    images = torch.stack([crop(found[number]) for number in range(len(found))])
-    likely = _probabilities(student, images).topk(min(top, len(described["classes"])))
-    rows = [
-        [str(file)]
-        + [
-            cell
-            for p, k in zip(*pair, strict=True)
-            for cell in (described["classes"][k], f"{p:.4f}")
-        ]
-        for file, *pair in zip(files, likely.values.tolist(), likely.indices.tolist(), strict=True)
-    ]
-    sheet = out / "contact_sheet.png"
-    with writing_into(out):
-        _write_csv(out / "predictions.csv", rows)
-        write_whole(sheet, lambda path: _sheet(path, images[:SHEET], rows[:SHEET]))
-    console.print(f"{len(rows)} image{'s' * (len(rows) > 1)}: {out / 'predictions.csv'}, {sheet}")
-    return rows
+    top = min(top, len(described["classes"]))
+    unreadable: list[str] = []
+    found = _classified(student, described, [file for file, _ in named], top, unreadable)
+    shown = [*islice(found, SHEET)]
+    if shown:
+        sheet, table = out / "contact_sheet.png", out / "predictions.csv"
+        with writing_into(out):
+            write_whole(table, partial(_write_csv, rows=chain(shown, found), top=top))
+            write_whole(sheet, partial(_sheet, classified=shown))
+        count = len(named) - len(unreadable)
+        console.print(f"{count} image{'s' * (count > 1)}: {table}, {sheet}")
+    check_read(unreadable, len(named))
+    return len(named)
 
 
 @torch.inference_mode()
-def _probabilities(student: BlockNet, images: Tensor) -> Tensor:
-    place = student.mean.device
-    logits = (student(unit_images(batch.to(place))) for batch in torch.split(images, BATCH))
-    return torch.cat([batch.softmax(dim=1).cpu() for batch in logits])
+def _classified(
+    student: BlockNet,
+    described: dict[str, Any],
+    files: Sequence[Path],
+    top: int,
+    unreadable: list[str],
+) -> Iterator[Classified]:
+    """The row of each image, and the image as the student sees it."""
+    size, names = sides(described["size"]), described["classes"]
+    read, crop = decoder(size), none(size)
+    for batch in read_some(files, lambda path: crop(read(path)), BATCH, unreadable):
+        images = torch.stack([image for _, image in batch])
+        logits = student(unit_images(images.to(student.mean.device)))
+        likely = logits.softmax(dim=1).cpu().topk(top)
+        best = zip(likely.values.tolist(), likely.indices.tolist(), strict=True)
+        for (path, image), pairs in zip(batch, best, strict=True):
+            cells = [cell for p, k in zip(*pairs, strict=True) for cell in (names[k], f"{p:.4f}")]
+            yield [str(path), *cells], image
 
 
-def _write_csv(path: Path, rows: list[list[str]]) -> None:
-    places = range(1, (len(rows[0]) - 1) // 2 + 1)
-    header = ["file", *(name for n in places for name in (f"class_{n}", f"probability_{n}"))]
-
-    def write(temporary: Path) -> None:
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([header, *rows])
-
-    write_whole(path, write)
+def _write_csv(path: Path, rows: Iterable[Classified], top: int) -> None:
+    header = [name for n in range(1, top + 1) for name in (f"class_{n}", f"probability_{n}")]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", *header])
+        writer.writerows(row for row, _ in rows)
 
 
-def _sheet(path: Path, images: Tensor, rows: list[list[str]]) -> None:
-    columns = min(8, len(rows))
-    lines = -(-len(rows) // columns)
+def _sheet(path: Path, classified: Sequence[Classified]) -> None:
+    columns = min(8, len(classified))
+    lines = -(-len(classified) // columns)
     figure, axes = plt.subplots(
         lines, columns, figsize=(1.7 * columns, 2.1 * lines), squeeze=False, layout="constrained"
     )
     for axis in axes.flat:
         axis.axis("off")
-    for axis, image, row in zip(axes.flat, images, rows, strict=False):
+    for axis, (row, image) in zip(axes.flat, classified, strict=False):
         axis.imshow(image.permute(1, 2, 0).numpy())
         pairs = zip(row[1::2], row[2::2], strict=True)
         axis.set_title("\n".join(f"{name} {float(p):.0%}" for name, p in pairs), fontsize=7)

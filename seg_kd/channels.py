@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from stagewise_kd.data.image_files import Size, check_depth, upright
+from stagewise_kd.data.image_files import Size, check_pixels, decoded, open_picture
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by channels
 
@@ -30,18 +30,20 @@ def read_image(path: Path, size: Size | None, channels: int) -> Tensor:
 
 def open_image(path: Path, channels: int) -> Image.Image:
     """Read an image; see `read_image`."""
-    with Image.open(path) as file:
-        check_depth(file)
+    with open_picture(path) as file:
+        check_pixels(file)
         if channels == 4 and file.mode != "RGBA":
             raise ValueError(f"mode {file.mode}; data.channels=4 needs RGBA")
-        return upright(file).convert(MODES[channels])
+        return decoded(file, MODES[channels])
 
 
 def scaled(image: Image.Image, size: Size) -> Image.Image:
     """Bilinear, over all pixels that shrink into one."""
     if image.size == size[::-1]:
         return image
-    # One by one: as RGBA, Pillow would weigh the colours by the fourth channel.
+    if image.mode != "RGBA":
+        return image.resize(size[::-1], Image.Resampling.BILINEAR)
+    # One by one: Pillow would weigh the colours by the fourth channel.
     bands = [band.resize(size[::-1], Image.Resampling.BILINEAR) for band in image.split()]
     return Image.merge(image.mode, bands)
 

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from seg_kd.legend import Legend
-from stagewise_kd.data.image_files import Size
+from stagewise_kd.data.image_files import Size, open_picture
 from stagewise_kd.data.samples import Colour
 from stagewise_kd.system.errors import listed
 
@@ -33,7 +33,7 @@ def read_mask(path: Path, size: Size | None, legend: Legend) -> Tensor:
         OSError: the file is no image, or damaged.
         ValueError: a value or colour is not in the legend.
     """
-    with Image.open(path) as file:
+    with open_picture(path) as file:
         if file.mode in COLOUR_MODES or _shows_colours(file, legend):
             mask = from_colours(np.asarray(file.convert("RGB")), legend)
         elif file.mode in INDEX_MODES:

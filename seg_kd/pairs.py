@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from seg_kd.channels import MODES, read_image
@@ -19,6 +18,7 @@ from stagewise_kd.data.image_files import (
     Images,
     Size,
     keeps,
+    open_picture,
     raise_first,
     read_all,
     upright_size,
@@ -126,7 +126,7 @@ def _by_stem(
 def _size(path: Path) -> Size | None:
     """Upright height and width from a file's header; None where it is no image."""
     try:
-        with Image.open(path) as file:
+        with open_picture(path) as file:
             return upright_size(file)
     except Exception:  # it is listed when it is decoded
         return None
@@ -135,7 +135,7 @@ def _size(path: Path) -> Size | None:
 def _all_grey(paths: Sequence[Path]) -> bool:
     """Whether no image has colours; stops reading at the first that has."""
     for path in paths:
-        with suppress(Exception), Image.open(path) as file:
+        with suppress(Exception), open_picture(path) as file:
             if file.mode not in GREY:
                 return False
     return True

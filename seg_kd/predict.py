@@ -11,20 +11,24 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from seg_kd.channels import open_image, read_image, scaled, to_tensor
+from seg_kd.channels import open_image, scaled, to_tensor
 from seg_kd.legend import generated_palette
+from seg_kd.masks import Mask
 from seg_kd.task import Segmentation
 from seg_kd.transforms import STRIDE
 from stagewise_kd.data.batches import unit_images
-from stagewise_kd.data.image_files import FileImages, raise_first, read_all, sides
+from stagewise_kd.data.image_files import raise_first, sides
 from stagewise_kd.methods.losses import two_or_more
 from stagewise_kd.networks.blocks import BlockNet
-from stagewise_kd.runs.predict import Files, student_and_files
+from stagewise_kd.runs.predict import Files, check_read, read_some, student_and_files
 from stagewise_kd.system.console import console
 from stagewise_kd.system.errors import UserError
 from stagewise_kd.system.files import write_whole, writing_into
 
 OVERLAY = 0.5  # opacity of the mask over the image
+ENLARGED = 256  # side of what is enlarged at a time
+JPEG_SIDE = 65_500  # pixels: the most that a JPEG has
+Box = tuple[int, int, int, int]
 
 
 def predict(
@@ -33,7 +37,7 @@ def predict(
     """Segment images with a finished student.
 
     A student trained at a fixed `data.size` sees every image at that size, and its mask is scaled
-    back; one trained on images as they are sees larger ones in tiles.
+    back; one trained on images as they are sees larger ones in tiles. An image at a time is held.
 
     Args:
         run: the run folder.
@@ -46,9 +50,9 @@ def predict(
         The mask files.
 
     Raises:
-        UserError: the run is not finished, or a path is missing, holds no image or a damaged
-            one, tile and overlap do not go together, or `out` cannot be written or is where
-            images are read.
+        UserError: the run is not finished, no image can be read, two would have the same mask, tile
+            and overlap do not go together, or `out` cannot be written or is where images are read.
+        IncompleteError: some images could not be read; the others are written.
     """
     if tile % STRIDE or overlap % STRIDE or not 0 <= 2 * overlap < tile:
         raise UserError(
@@ -56,40 +60,42 @@ def predict(
             "more, and a tile of more than twice the overlap"
         )
     net, described, files = student_and_files(Segmentation.name, run, paths, out)
-    channels = len(net.mean)
+    targets = _targets(files, out)
     palette = described.get("palette") or generated_palette(len(described["classes"]))
-    _check_files(files, channels)
+    read = partial(open_image, channels=len(net.mean))
+    unreadable: list[str] = []
     masks = []
-    for file, name in files:
-        image = open_image(file, channels)
+    for ((file, image),) in read_some([*targets], read, 1, unreadable):
         mask = segment(net, image, described["size"], tile, overlap)
-        target = out / name.with_suffix(".png")
-        with writing_into(target.parent):
-            _write(target, image, mask, palette)
-        masks.append(target)
-    console.print(
-        f"{len(masks)} mask{'s' * (len(masks) > 1)}, with overlay, in {out}", soft_wrap=True
-    )
+        with writing_into(targets[file].parent):
+            _write(targets[file], image, mask, palette)
+        masks.append(targets[file])
+    if masks:
+        console.print(
+            f"{len(masks)} mask{'s' * (len(masks) > 1)}, with overlay, in {out}", soft_wrap=True
+        )
+    check_read(unreadable, len(targets))
     return masks
 
 
-def _check_files(files: Files, channels: int) -> None:
-    """Decode every image, and see that each gets a mask of its own."""
+def _targets(files: Files, out: Path) -> dict[Path, Path]:
+    """The mask of each image; each gets one of its own."""
+    targets: dict[Path, Path] = {}
     taken: dict[Path, Path] = {}
-    read = partial(read_image, size=None, channels=channels)
-    _, faults = read_all(FileImages([file for file, _ in files], read), keep=False, threads=True)
+    faults = []
     for file, name in files:
-        other = taken.setdefault(name.with_suffix(".png"), file)
-        if other != file:
+        target = targets.setdefault(file, out / name.with_suffix(".png"))
+        if (other := taken.setdefault(target, file)) != file:
             faults.append(f"{other} and {file} would write the same mask; give them one at a time")
-    raise_first("cannot segment; replace or leave out", faults)
+    raise_first("cannot segment", faults)
+    return targets
 
 
 @torch.inference_mode()
 def segment(
     net: BlockNet, image: Image.Image, size: int | list[int] | None, tile: int, overlap: int
-) -> np.ndarray:
-    """Class indices uint8 (H, W) of an image.
+) -> Mask:
+    """Class indices uint8 (H, W) of an image; beside both, only what a tile takes is held.
 
     Args:
         net: the network, in eval mode.
@@ -98,30 +104,46 @@ def segment(
         tile: side of a tile, where `size` is None.
         overlap: margin of a tile.
     """
+    mask = np.empty(image.size[::-1], np.uint8)
     if size is None:
-        return _tiled(net, to_tensor(image), tile, overlap)
-    small = to_tensor(scaled(image, sides(size)))
-    logits = F.interpolate(_logits(net, small).cpu(), image.size[::-1], mode="bilinear")
-    return _classes(logits)
-
-
-def _tiled(net: BlockNet, pixels: Tensor, tile: int, overlap: int) -> np.ndarray:
-    mask = np.empty(pixels.shape[-2:], np.uint8)
-    step = tile - 2 * overlap
-    for top, bottom in _spans(mask.shape[0], step):
-        for left, right in _spans(mask.shape[1], step):
-            y, x = max(0, top - overlap), max(0, left - overlap)
-            seen = pixels[:, y : bottom + overlap, x : right + overlap]
-            found = _classes(_logits(net, seen))
-            mask[top:bottom, left:right] = found[top - y :, left - x :][
-                : bottom - top, : right - left
-            ]
+        predict_box = partial(_tile, net, image, overlap)
+        step = tile - 2 * overlap
+    else:
+        small = _logits(net, to_tensor(scaled(image, sides(size)))).cpu()
+        predict_box = partial(_enlarged, small, mask.shape)
+        step = ENLARGED
+    for box in _boxes(image.size, step):
+        left, top, right, bottom = box
+        mask[top:bottom, left:right] = predict_box(box)
     return mask
 
 
-def _spans(length: int, step: int) -> Iterator[tuple[int, int]]:
-    for start in range(0, length, step):
-        yield start, min(start + step, length)
+def _tile(net: BlockNet, image: Image.Image, overlap: int, box: Box) -> Mask:
+    """Class indices in a box, of which the network sees a margin too."""
+    left, top, right, bottom = box
+    x, y = max(0, left - overlap), max(0, top - overlap)
+    end = min(image.width, right + overlap), min(image.height, bottom + overlap)
+    found = _classes(_logits(net, to_tensor(image.crop((x, y, *end)))))
+    return found[top - y : bottom - y, left - x : right - x]
+
+
+def _enlarged(logits: Tensor, whole: tuple[int, ...], box: Box) -> Mask:
+    """Class indices in a box of logits (1, K, h, w) enlarged to the whole's height and width."""
+    left, top, right, bottom = box
+    rows, columns = (
+        (2 * torch.arange(*span) + 1) / side - 1  # centres of pixels, from -1 to 1
+        for span, side in zip(((top, bottom), (left, right)), whole, strict=True)
+    )
+    places = torch.stack([*torch.meshgrid(rows, columns, indexing="ij")][::-1], dim=-1)
+    return _classes(F.grid_sample(logits, places[None], "bilinear", "border", align_corners=False))
+
+
+def _boxes(size: tuple[int, int], step: int) -> Iterator[Box]:
+    """Boxes (left, top, right, bottom) that cover an image of a width and height."""
+    width, height = size
+    for top in range(0, height, step):
+        for left in range(0, width, step):
+            yield left, top, min(left + step, width), min(top + step, height)
 
 
 def _logits(net: BlockNet, pixels: Tensor) -> Tensor:
@@ -132,14 +154,19 @@ def _logits(net: BlockNet, pixels: Tensor) -> Tensor:
     return two_or_more(net(padded))[..., :height, :width]
 
 
-def _classes(logits: Tensor) -> np.ndarray:
+def _classes(logits: Tensor) -> Mask:
     return logits[0].argmax(dim=0).to(torch.uint8).cpu().numpy()
 
 
-def _write(path: Path, image: Image.Image, mask: np.ndarray, palette: Sequence[Any]) -> None:
+def _write(path: Path, image: Image.Image, mask: Mask, palette: Sequence[Any]) -> None:
+    """Write mask and overlay; the image becomes the overlay, for a copy of it may be large."""
     indexed = Image.fromarray(mask)
     indexed.putpalette([level for colour in palette for level in colour])
-    overlay = Image.blend(image.convert("RGB"), indexed.convert("RGB"), OVERLAY)
-    shown = path.with_name(f"{path.stem}_overlay.jpg")
     write_whole(path, lambda temporary: indexed.save(temporary, format="PNG"))
+    overlay = image if image.mode == "RGB" else image.convert("RGB")
+    for box in _boxes(image.size, ENLARGED):
+        colours = indexed.crop(box).convert("RGB")
+        overlay.paste(Image.blend(overlay.crop(box), colours, OVERLAY), box)
+    overlay.thumbnail((JPEG_SIDE, JPEG_SIDE))
+    shown = path.with_name(f"{path.stem}_overlay.jpg")
     write_whole(shown, lambda temporary: overlay.save(temporary, format="JPEG", quality=90))

@@ -17,7 +17,7 @@ from stagewise_kd.runs.composing import composing, config_folder, shared_configs
 from stagewise_kd.runs.config import PATHS, check_values, resolved
 from stagewise_kd.runs.launchers import check_launcher, launcher_settings
 from stagewise_kd.runs.study import plan_study, run_study
-from stagewise_kd.system.errors import StudyError, UserError
+from stagewise_kd.system.errors import IncompleteError, UserError
 
 MULTIRUN = ("-m", "--multirun")
 
@@ -110,7 +110,7 @@ def guarded(work: Callable[[], object]) -> int:
     except (HydraException, OmegaConfBaseException) as error:
         cause = error.__cause__
         message = str(cause) if isinstance(cause, UserError) else _one_line(error)
-    except StudyError as error:
+    except IncompleteError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

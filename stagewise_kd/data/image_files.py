@@ -10,12 +10,14 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from stagewise_kd.system.errors import raise_faults
+from stagewise_kd.system.errors import IncompleteError, UserError, raise_faults
 
 Size = tuple[int, int]  # height and width
 IN_MEMORY_SHARE = 0.25  # of the machine's memory
 ORIENTATION = 0x0112  # of EXIF
 SHOWN = 20  # faults of a data set that are listed
+BYTES = 6  # of memory for a pixel and what is made of it
+LARGE = 1e9  # bytes; images that take less are not held against what is free
 
 
 class Images(Protocol):
@@ -31,14 +33,37 @@ def sides(size: int | Sequence[int]) -> Size:
     return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
-def check_depth(file: Image.Image) -> None:
-    """Refuse pixels of more than 8 bits, which a conversion would clip.
+def open_picture(path: Path) -> Image.Image:
+    """Open an image file, however large: Pillow's limit is meant for the files of strangers.
+
+    Raises:
+        OSError: the file is no image.
+    """
+    Image.MAX_IMAGE_PIXELS = None
+    return Image.open(path)
+
+
+def check_pixels(file: Image.Image) -> None:
+    """Refuse pixels of more than 8 bits, which a conversion would clip, and more than memory holds.
 
     Raises:
         ValueError: says what arrived.
     """
     if file.mode.startswith(("I", "F")):
         raise ValueError(f"mode {file.mode}: pixels of more than 8 bits; convert it to 8")
+    needed = BYTES * file.width * file.height
+    if needed > LARGE and needed > (free := psutil.virtual_memory().available):
+        raise ValueError(
+            f"{file.width}×{file.height} pixels take {needed / 1e9:.1f} GB of memory, "
+            f"{free / 1e9:.1f} are free; cut it into several files"
+        )
+
+
+def decoded(file: Image.Image, mode: str) -> Image.Image:
+    """An opened image upright and in a mode, without a copy where it is so already."""
+    image = upright(file)
+    image.load()
+    return image if image.mode == mode else image.convert(mode)
 
 
 def upright(file: Image.Image) -> Image.Image:
@@ -138,10 +163,12 @@ def read_all(
     return [item for item in found if isinstance(item, Tensor)] if keep else images, faults
 
 
-def raise_first(subject: str, faults: Sequence[str]) -> None:
-    """Raise one `UserError` that lists the first faults and counts the others."""
+def raise_first(
+    subject: str, faults: Sequence[str], kind: type[UserError | IncompleteError] = UserError
+) -> None:
+    """Raise one error that lists the first faults and counts the others."""
     rest = [f"and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else []
-    raise_faults(subject, [*faults[:SHOWN], *rest])
+    raise_faults(subject, [*faults[:SHOWN], *rest], kind)
 
 
 def keeps(in_memory: bool | None, size: float) -> bool:

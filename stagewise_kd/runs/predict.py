@@ -1,17 +1,21 @@
 """What predicting on image files starts with, whatever is predicted."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from stagewise_kd.data.finding import find_images, say_left_out
+from stagewise_kd.data.image_files import raise_first
 from stagewise_kd.networks.blocks import BlockNet
 from stagewise_kd.runs.student import open_student
-from stagewise_kd.system.errors import UserError
+from stagewise_kd.system.errors import IncompleteError, UserError
 from stagewise_kd.system.processes import local_device
 
 Files = list[tuple[Path, Path]]
+Read = TypeVar("Read")
+THREADS = 4  # that decode images, each of which may be large
 
 
 def student_and_files(
@@ -62,3 +66,50 @@ def _check_out(out: Path, searched: Sequence[Path], homes: Sequence[Path]) -> No
             f"--out {out}: lies where images are read, in {folder}, and would replace them or be "
             "read with them the next time; give a folder elsewhere"
         )
+
+
+def read_some(
+    files: Sequence[Path], read: Callable[[Path], Read], count: int, unreadable: list[str]
+) -> Iterator[list[tuple[Path, Read]]]:
+    """What files hold, so many at a time.
+
+    Args:
+        files: any number of them.
+        read: opens one.
+        count: of files that are held at a time.
+        unreadable: gets a line for each file that cannot be read.
+    """
+
+    def attempt(path: Path) -> tuple[Path, Read] | str:
+        try:
+            return path, read(path)
+        except Exception as error:  # Pillow raises nearly anything on a damaged file
+            return f"{path} ({error})"
+
+    with ThreadPoolExecutor(min(count, THREADS)) as pool:
+        for start in range(0, len(files), count):
+            found = [*pool.map(attempt, files[start : start + count])]
+            unreadable += [item for item in found if isinstance(item, str)]
+            if good := [item for item in found if not isinstance(item, str)]:
+                yield good
+
+
+def check_read(unreadable: Sequence[str], count: int) -> None:
+    """Tell of files that could not be read, when all others are done.
+
+    Args:
+        unreadable: a line for each.
+        count: of all files.
+
+    Raises:
+        UserError: none could be read.
+        IncompleteError: some could not.
+    """
+    if len(unreadable) == count:
+        raise_first("cannot read any image; replace or delete", unreadable)
+    raise_first(
+        f"{len(unreadable)} of {count} images cannot be read, the others are done; replace or "
+        "delete",
+        unreadable,
+        IncompleteError,
+    )

@@ -26,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 from stagewise_kd.runs.composing import composing
 from stagewise_kd.runs.config import check_values, resolved
 from stagewise_kd.system.console import console
-from stagewise_kd.system.errors import StudyError, UserError, raise_faults
+from stagewise_kd.system.errors import IncompleteError, UserError, raise_faults
 from stagewise_kd.system.files import read_json, write_json, write_text
 from stagewise_kd.system.names import method_name, run_name
 from stagewise_kd.system.run_folder import is_running
@@ -125,7 +125,7 @@ def run_study(
         launch: has Hydra call a function with the config of every job, here or elsewhere.
 
     Raises:
-        StudyError: some jobs did not finish; says which, and why.
+        IncompleteError: some jobs did not finish; says which, and why.
     """
     try:
         study.folder.mkdir(parents=True, exist_ok=True)
@@ -192,7 +192,9 @@ def _close(study: Study, trouble: str | None) -> None:
         lines = [f"  - {name}: {reason}" for name, reason in lost.items()]
         head = f"{len(lost)} of {len(names)} jobs in {study.folder} did not finish:"
         tail = [trouble] if trouble else []
-        raise StudyError("\n".join([head, *lines, *tail, "the same command tries these again"]))
+        raise IncompleteError(
+            "\n".join([head, *lines, *tail, "the same command tries these again"])
+        )
     console.print(f"study: {study.folder}: all {len(names)} jobs are finished", soft_wrap=True)
 
 

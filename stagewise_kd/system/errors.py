@@ -7,8 +7,8 @@ class UserError(Exception):
     """Bad input: the message names the thing, what arrived, what was expected and what to do."""
 
 
-class StudyError(Exception):
-    """Some jobs of a study did not finish: the message says which, and why."""
+class IncompleteError(Exception):
+    """Some of several things, such as the jobs of a study, were not done: says which, and why."""
 
 
 def first_line(error: BaseException) -> str:
@@ -22,8 +22,10 @@ def listed(values: Sequence[object], most: int = 10) -> str:
     return ", ".join(map(str, values[:most])) + rest
 
 
-def raise_faults(subject: str, faults: list[str]) -> None:
-    """Raise one `UserError` that lists every fault; do nothing when there is none."""
+def raise_faults(
+    subject: str, faults: list[str], kind: type[UserError | IncompleteError] = UserError
+) -> None:
+    """Raise one error that lists every fault; do nothing when there is none."""
     if faults:
-        listed = faults[0] if len(faults) == 1 else "\n  - ".join(["", *faults])
-        raise UserError(f"{subject}: {listed}")
+        shown = faults[0] if len(faults) == 1 else "\n  - ".join(["", *faults])
+        raise kind(f"{subject}: {shown}")

@@ -122,6 +122,17 @@ def test_predict_writes_probabilities_and_a_sheet(finished, pictures, here):
         assert sheet.width > 300
 
 
+def test_predict_tells_of_damaged_files_at_the_end(finished, pictures, here, capsys):
+    shutil.copytree(pictures / "test", here / "photos")
+    (here / "photos" / "dark" / "1.png").write_bytes(b"no image")
+    assert cls_kd("predict", str(finished), "photos", "nowhere.jpg", "--out", "seen") == 1
+    said = capsys.readouterr().err
+    assert "error: 2 of 9 images cannot be read, the others are done; replace or delete: " in said
+    for name in ("photos/dark/1.png (", "nowhere.jpg ("):
+        assert f"- {name}" in said
+    assert len((here / "seen" / "predictions.csv").read_text().splitlines()) == 1 + 7
+
+
 def test_compare_prints_the_table_and_writes_the_page(finished, here, capsys):
     assert cls_kd("compare", str(finished), str(finished)) == 0
     said = capsys.readouterr().err

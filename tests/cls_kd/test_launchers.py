@@ -14,7 +14,7 @@ from PIL import Image
 
 from stagewise_kd.runs import launchers
 from stagewise_kd.runs.study import plan_study, run_study
-from stagewise_kd.system.errors import StudyError
+from stagewise_kd.system.errors import IncompleteError
 from tests.cls_kd.test_cli import cls_kd
 
 TINY = ["data=folder", "data.root=photos", "data.size=32", "batch_size=8", "student=resnet10"]
@@ -109,7 +109,7 @@ def test_a_launcher_that_gives_up_ends_with_the_list(here):
         (study.folder / "folder-1.00/resnet10-no_teacher-s0").mkdir(parents=True)
         raise RuntimeError("a worker died")
 
-    with pytest.raises(StudyError) as caught:
+    with pytest.raises(IncompleteError) as caught:
         run_study(study, lambda cfg: None, launch)
     said = str(caught.value)
     assert said.startswith("2 of 2 jobs in")

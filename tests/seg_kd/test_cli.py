@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import segmentation_models_pytorch as smp
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file
 
 import seg_kd
+from seg_kd.channels import read_image
 from seg_kd.cli import main
 from seg_kd.front_end import make_task
 from stagewise_kd.data.samples import Part, Source
@@ -219,6 +221,40 @@ def test_predict_writes_indexed_masks_of_the_images_own_size(finished, here):
         assert overlay.size == (70, 50)
 
 
+def test_predict_tells_of_damaged_files_at_the_end(finished, here, capsys):
+    (here / "photos").mkdir()
+    for name in ("a", "b", "c"):
+        Image.effect_noise((40, 40), 60).convert("RGB").save(here / "photos" / f"{name}.png")
+    damaged = here / "photos" / "b.png"
+    damaged.write_bytes(damaged.read_bytes()[:200])
+    assert cli("predict", str(finished), "photos", "--out", "seen") == 1
+    said = capsys.readouterr().err
+    assert "error: 1 of 3 images cannot be read, the others are done; replace or delete: " in said
+    assert "photos/b.png (" in said
+    assert sorted(path.name for path in (here / "seen").glob("*.png")) == ["a.png", "c.png"]
+
+
+def test_a_picture_beyond_pillows_limit_is_opened(here):
+    Image.new("L", (20_000, 9_500)).save(here / "wide.png", compress_level=1)  # 190 megapixels
+    assert read_image(here / "wide.png", (32, 32), 1).shape == (1, 32, 32)
+
+
+def test_logits_are_enlarged_as_a_whole_would_be():
+    from seg_kd.predict import segment
+    from stagewise_kd.networks.unet import unet as blocks
+
+    torch.manual_seed(0)
+    net = blocks("resnet10", 3, depth=3).eval()
+    image = Image.effect_noise((300, 610), 90).convert("RGB")
+    small = torch.from_numpy(np.array(image.resize((64, 32), Image.Resampling.BILINEAR)))
+    with torch.no_grad():
+        logits = net(small.permute(2, 0, 1)[None] / 255)
+        whole = F.interpolate(logits, (610, 300), mode="bilinear").argmax(dim=1)[0]
+    found = segment(net, image, [32, 64], tile=1024, overlap=128)
+    assert len(np.unique(found)) > 1
+    assert (found == whole.numpy()).mean() > 0.9999
+
+
 def test_tiles_agree_with_the_whole_image():
     from seg_kd.predict import segment
     from stagewise_kd.networks.unet import unet as blocks
@@ -377,13 +413,11 @@ class TestBadInput:
             assert f"--out {tmp_path}: lies where images are read" in error
         assert (tmp_path / "a.png").read_bytes() == before
 
-    def test_predict_on_damaged_files_among_good_ones(self, finished, capsys, tmp_path):
+    def test_predict_on_damaged_files_alone(self, finished, capsys, tmp_path):
         photos = tmp_path / "photos"
         photos.mkdir()
-        for name in ("a", "b", "c"):
-            Image.effect_noise((40, 40), 60).convert("RGB").save(photos / f"{name}.png")
         for name in ("b", "c"):
-            (photos / f"{name}.png").write_bytes((photos / f"{name}.png").read_bytes()[:200])
+            (photos / f"{name}.png").write_bytes(b"no image")
         error = self.said(capsys, "predict", str(finished), str(photos), "nowhere.png")
         for path in (photos / "b.png", photos / "c.png", "nowhere.png"):
             assert f"- {path}" in error
