@@ -34,6 +34,7 @@ class Classification:
     name: str = "classification"
     monitor: Monitor = Monitor("accuracy", "max", least=100)
     columns: Sequence[str] = ("accuracy",)
+    void: int | None = None
 
     def label_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy of logits (B, K) against class indices (B,)."""

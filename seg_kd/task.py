@@ -51,6 +51,7 @@ class Segmentation:
     name: str = "segmentation"
     monitor: Monitor = Monitor("miou", "max", least=8)  # a mask holds many labels
     columns: Sequence[str] = ("miou",)
+    void: int | None = VOID
 
     def __post_init__(self) -> None:
         known = ("cross_entropy", "dice", "focal")

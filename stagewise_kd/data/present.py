@@ -1,7 +1,10 @@
 """Which classes the labels of a split show."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+from stagewise_kd.data.loaders import Data
+from stagewise_kd.data.own import Own
 from stagewise_kd.system.errors import UserError, listed
 
 
@@ -27,14 +30,28 @@ def absent_classes(counts: Mapping[str, Sequence[int]], classes: Sequence[str]) 
     return lines
 
 
-def check_any(counts: Mapping[str, Sequence[int]]) -> None:
+def check_any(data: Data, void: int | None) -> None:
     """See that there are labels to learn from, and to choose epochs by.
+
+    Args:
+        data: of a run that learns from labels. Samples of a user's own are read up to the first
+            one that has any.
+        void: stands for no label, in the masks of a user's own samples.
 
     Raises:
         UserError: all of train or of val is void.
     """
-    if void := [split for split in ("train", "val") if split in counts and not any(counts[split])]:
+    splits = {"train": data.train, "val": data.val}
+    if bare := [name for name, split in splits.items() if _is_void(name, split, data, void)]:
         raise UserError(
-            f"{' and '.join(void)}: no pixel has a label, all are void; see that `void` "
+            f"{' and '.join(bare)}: no pixel has a label, all are void; see that `void` "
             "names no class, and that the masks are those of the images"
         )
+
+
+def _is_void(name: str, split: Any, data: Data, void: int | None) -> bool:
+    if name in data.counts:
+        return not any(data.counts[name])
+    if void is None or not isinstance(split, Own):
+        return False
+    return all(bool((split[number][1] == void).all()) for number in range(len(split)))

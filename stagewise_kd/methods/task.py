@@ -27,6 +27,11 @@ class Task(Protocol):
         """The figures that a table shows, the main one first."""
         ...
 
+    @property
+    def void(self) -> int | None:
+        """What stands for no label; None where all have one."""
+        ...
+
     def label_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Scalar loss of logits (B, K, …) against labels (B, …)."""
         ...

@@ -161,7 +161,7 @@ def _tell_few(experiment: Experiment) -> None:
 def _check_labels(experiment: Experiment) -> None:
     learns = [stage.name for stage in experiment.plan if stage.sees_labels]
     if learns and experiment.setup.data.labelled:
-        check_any(experiment.setup.data.counts)
+        check_any(experiment.setup.data, experiment.setup.task.void)
     elif learns:
         raise UserError(
             f"stage {learns[0]!r} learns from labels, and the samples are images alone; give pairs "

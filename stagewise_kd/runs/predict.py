@@ -1,4 +1,4 @@
-"""What predicting on image files starts with, whatever is predicted."""
+"""What predicting on image files starts and ends with, whatever is predicted."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence

@@ -287,6 +287,9 @@ def test_masks(tmp_path):
     options = {"at": PLACES, "epochs": 1, "batch_size": 4, "trainer": TRAINER}
     run = seg_kd.distill(Dense(0), Dense(1), train, out=tmp_path / "run", **options)
     assert {"miou", "agreement", "iou/2"} <= set(run.result["student_metrics"])
+    train = [(image, torch.full_like(mask, 255)) for image, mask in train]
+    with pytest.raises(skd.UserError, match="train and val: no pixel has a label, all are void"):
+        seg_kd.distill(Dense(0), Dense(1), train, **options)
 
 
 class TestCommandLines:
