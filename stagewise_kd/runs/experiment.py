@@ -28,6 +28,7 @@ from stagewise_kd.training.score import AGREEMENT, TEACHER, scores
 from stagewise_kd.training.setup import Setup
 from stagewise_kd.training.sharing import SharedStages
 from stagewise_kd.training.stages import run_plan
+from stagewise_kd.training.trainer import check_limits
 
 INTERNAL = ("timing", "key")  # of a stage's record: no part of the result
 TOLD_BY_STAGES = (
@@ -93,7 +94,9 @@ def run_experiment(experiment: Experiment, run: RunFolder) -> dict[str, Any]:
     """
     setup = experiment.setup
     _check_labels(experiment)
-    torch.manual_seed(setup.fitting.seed)
+    fitting, sizes = setup.fitting, (len(part) for part in (setup.data.train, setup.data.val))  # type: ignore[arg-type]
+    check_limits(fitting.trainer, fitting.batch_size, *sizes)
+    torch.manual_seed(fitting.seed)
     adapters = check_plan(experiment.plan, setup.student, setup.teacher, setup.data.shape)
     prints = fingerprints(setup.data)
     found = identity(experiment, content_hash(prints))

@@ -14,6 +14,7 @@ from stagewise_kd.data.loaders import Owner, train_loader, val_loader
 from stagewise_kd.methods.plan import Plan, Stage
 from stagewise_kd.networks.blocks import BlockNet
 from stagewise_kd.system.console import console
+from stagewise_kd.system.errors import UserError
 from stagewise_kd.system.files import read_json, write_json
 from stagewise_kd.system.processes import barrier, rank
 from stagewise_kd.system.run_folder import RunFolder
@@ -131,6 +132,11 @@ def _train_stage(
             trainer.fit(module, *loaders, ckpt_path=str(last) if last.exists() else None)
         except SystemExit:  # what Lightning makes of Ctrl-C
             raise KeyboardInterrupt from None
+    if trainer.current_epoch < stage.epochs:
+        raise UserError(
+            f"stage {stage.name!r}: Lightning ended it after {trainer.current_epoch} of "
+            f"{stage.epochs} epochs; leave out the trainer.* that makes it"
+        )
     if rank() == 0:
         recorder.write_best(module)
     barrier()

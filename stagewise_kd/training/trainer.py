@@ -2,15 +2,15 @@
 
 import logging
 import warnings
+from math import ceil
 from typing import Any
 
 import lightning
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from stagewise_kd.methods.plan import Stage
-from stagewise_kd.system.errors import UserError
+from stagewise_kd.system.errors import UserError, first_line, raise_faults
 from stagewise_kd.training.compiling import CompiledBlocks
 from stagewise_kd.training.progress import StageProgress
 from stagewise_kd.training.recorder import Recorder
@@ -26,6 +26,19 @@ OWN: dict[str, Any] = {
     "use_distributed_sampler": False,
 }
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "32")
+STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")
+LENGTH = "for the length, set epochs=N"
+TAKEN = {
+    **dict.fromkeys(OWN, ""),
+    **dict.fromkeys(("max_epochs", "min_epochs", "max_steps", "min_steps", "max_time"), LENGTH),
+    "callbacks": "",
+    "enable_checkpointing": "",
+    "fast_dev_run": "for a quick look, set epochs=1 and a small data.fraction",
+    "barebones": "",
+    "overfit_batches": "for fewer images, set data.fraction",
+    "val_check_interval": "every epoch is validated once",
+    "num_nodes": "for several machines, run a study (docs/scaling.md)",
+}
 
 
 def make_trainer(
@@ -49,24 +62,55 @@ def check_trainer(options: dict[str, Any]) -> None:
     """Check the options of the trainer before anything is written.
 
     Raises:
-        UserError: Lightning does not take them, or they are the engine's own.
+        UserError: lists those that Lightning does not take, or that are the engine's own.
     """
-    if taken := sorted({*OWN, "max_epochs", "callbacks"} & options.keys()):
-        length = "; for the length, set epochs=N" if taken[0] == "max_epochs" else ""
-        raise UserError(f"trainer.{taken[0]}: the run sets it itself{length}")
+    faults = [
+        f"trainer.{name}: the run sets it itself" + f"; {TAKEN[name]}" * bool(TAKEN[name])
+        for name in options
+        if name in TAKEN
+    ]
     asked = options["precision"]
     if str(asked) not in PRECISIONS:
-        raise UserError(f"trainer.precision={asked}: give {', '.join(PRECISIONS)}")
-    if options.get("check_val_every_n_epoch", 1) != 1 or options.get("limit_val_batches", 1) == 0:
-        raise UserError(
-            "trainer: the best epoch is chosen by validating every one; leave out "
-            "check_val_every_n_epoch and limit_val_batches=0"
+        faults.append(f"trainer.precision={asked}: give {', '.join(PRECISIONS)}")
+    if isinstance(strategy := options.get("strategy", "auto"), str) and strategy not in STRATEGIES:
+        faults.append(f"trainer.strategy={strategy}: give {' or '.join(STRATEGIES[:2])}")
+    if options.get("check_val_every_n_epoch", 1) != 1:
+        faults.append(
+            "trainer.check_val_every_n_epoch: the best epoch is chosen by validating every one"
         )
+    for name in ("limit_train_batches", "limit_val_batches", "accumulate_grad_batches"):
+        if options.get(name, 1) == 0:
+            faults.append(f"trainer.{name}=0: every epoch trains, and every one is validated")
+    raise_faults("bad settings", faults)
     precision = "32-true" if asked == "auto" else asked
     try:
         lightning.Trainer(**_environment() | OWN | options | {"precision": precision})
-    except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:
-        raise UserError(f"trainer: Lightning's Trainer does not take that: {error}") from None
+    except Exception as error:  # nearly any, by what is not installed
+        raise UserError(
+            f"trainer: Lightning's Trainer does not take that: {first_line(error)}"
+        ) from None
+
+
+def check_limits(options: dict[str, Any], batch_size: int, train: int, val: int) -> None:
+    """Check that a share of the batches is one batch at least.
+
+    Args:
+        options: of the trainer.
+        batch_size: images a step; four times as many are validated at a time.
+        train: images.
+        val: images.
+
+    Raises:
+        UserError: it is less, so that Lightning would leave them all out.
+    """
+    batches = {"train": max(1, train // batch_size), "val": ceil(val / (4 * batch_size))}
+    faults = [
+        f"trainer.limit_{split}_batches={share}: is less than one of {count} "
+        f"batch{'es' * (count > 1)}; give a whole number of batches"
+        for split, count in batches.items()
+        if isinstance(share := options.get(f"limit_{split}_batches"), float) and share * count < 1
+    ]
+    raise_faults("bad settings", faults)
 
 
 def ignore_chatter() -> None:

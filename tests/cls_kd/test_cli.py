@@ -411,7 +411,7 @@ class TestBadInput:
             ("trainer.no_such_option=1", ["Lightning's Trainer", "no_such_option"]),
             ("trainer.precision=16-true", ["trainer.precision=16-true: give auto, 32-true"]),
             ("trainer.check_val_every_n_epoch=2", ["check_val_every_n_epoch", "every one"]),
-            ("trainer.limit_val_batches=0", ["limit_val_batches=0", "every one"]),
+            ("trainer.limit_val_batches=0", ["limit_val_batches=0", "every one is validated"]),
         ],
     )
     def test_override(self, command, capsys, override, words):
