@@ -63,7 +63,11 @@ class Experiment:
 
 
 def bring_to_end(
-    out: Path, config: str, build: Callable[[], Experiment], wait: bool = False
+    out: Path,
+    config: str,
+    build: Callable[[], Experiment],
+    wait: bool = False,
+    setting: str = "out",
 ) -> dict[str, Any]:
     """The result of the run in `out`: of a finished one at once, else when it is done.
 
@@ -72,11 +76,12 @@ def bring_to_end(
         config: the resolved configuration as YAML.
         build: makes the experiment.
         wait: wait for a process that is at work on it, instead of refusing.
+        setting: that says where it lies.
 
     Raises:
         UserError: anything in the config or the data is wrong; nothing is left behind then.
     """
-    with open_run(out, wait) as folder:
+    with open_run(out, wait, setting) as folder:
         folder.check_config(config)
         result: dict[str, Any] | None = from_first(folder.result)
         if result is None:

@@ -50,7 +50,7 @@ def trained_teacher(
             soft_wrap=True,
         )
     text = to_yaml(wanted)
-    bring_to_end(folder, text, lambda: build(wanted, text, folder), wait=True)
+    bring_to_end(folder, text, lambda: build(wanted, text, folder), True, "teacher.store")
     return config | {"teacher": config["teacher"] | {"checkpoint": str(folder)}}
 
 

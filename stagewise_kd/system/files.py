@@ -1,5 +1,6 @@
 """Files that are either whole or absent."""
 
+import errno
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -9,15 +10,29 @@ from typing import Any
 
 from stagewise_kd.system.errors import UserError
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then rename it to `path`."""
+    """Let `write` fill a temporary file beside `path`, then rename it to `path`.
+
+    Raises:
+        OSError: it cannot be written; its `filename` is `path`.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         write(temporary)
         temporary.replace(path)
+    except OSError as error:
+        error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def is_full(error: OSError) -> bool:
+    """Whether a disk has no room for what was written, or takes nothing."""
+    return error.errno in FULL
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from stagewise_kd.system.errors import UserError
-from stagewise_kd.system.files import read_json, write_json, write_text, write_whole
+from stagewise_kd.system.files import is_full, read_json, write_json, write_text, write_whole
 from stagewise_kd.system.processes import barrier, rank
 
 COLUMNS = ["stage", "epoch", "step", "name", "value"]
@@ -138,15 +138,16 @@ class RunFolder:
 
 
 @contextmanager
-def open_run(path: Path, wait: bool = False) -> Iterator[RunFolder]:
+def open_run(path: Path, wait: bool = False, setting: str = "out") -> Iterator[RunFolder]:
     """Make and lock a run folder; on an error before anything was written, leave no trace.
 
     Args:
         path: the folder.
         wait: wait for another process to finish with it, instead of refusing.
+        setting: that says where it lies.
 
     Raises:
-        UserError: the folder cannot be written, or another process is at work in it.
+        UserError: the folder cannot be written, now or later, or another process is at work in it.
     """
     if "RANK" in os.environ and int(os.environ["RANK"]) > 0:
         yield RunFolder(path)
@@ -162,10 +163,17 @@ def open_run(path: Path, wait: bool = False) -> Iterator[RunFolder]:
         ) from None
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be written ({error.strerror}); give an out=DIR that can"
+            f"{path}: cannot be written ({error.strerror}); give another {setting}=DIR"
         ) from None
     try:
         yield RunFolder(path)
+    except OSError as error:
+        if not is_full(error):
+            raise
+        raise UserError(
+            f"{error.filename or path}: cannot be written ({error.strerror}); make room, and the "
+            f"same command goes on where it was saved, or give another {setting}=DIR"
+        ) from None
     finally:
         if made and not (path / "config.yaml").exists():
             (path / ".lock").unlink(missing_ok=True)

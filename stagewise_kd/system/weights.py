@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from stagewise_kd.system.errors import UserError
@@ -25,7 +25,8 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
         # A module that has two names is written twice; the format takes no shared memory.
         plain[name] = found.clone() if found.data_ptr() in places else found
         places.add(plain[name].data_ptr())
-    write_whole(path, lambda temporary: save_file(plain, temporary))
+    # Not by save_file: of a full disk it makes an error of its own.
+    write_whole(path, lambda temporary: temporary.write_bytes(save(plain)))
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

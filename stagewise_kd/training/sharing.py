@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ class SharedStages:
     def _tell(self, here: Path) -> None:
         record = read_json(here / RECORD)
         write_json(here / RECORD, record | {"key": self.key})
-        if self._entry.parent.is_dir():  # not where it cannot be made
+        with suppress(OSError):  # a run that cannot tell others goes on
             write_json(self._entry, {"stage": os.path.relpath(here, self._entry.parent)})
 
     @property

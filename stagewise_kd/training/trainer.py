@@ -1,13 +1,17 @@
 """Lightning's Trainer with the options of a run, checked before anything is written."""
 
+import io
 import logging
 import warnings
 from math import ceil
+from pathlib import Path
 from typing import Any
 
 import lightning
+import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning.fabric.plugins.io import TorchCheckpointIO
 
 from stagewise_kd.methods.plan import Stage
 from stagewise_kd.system.errors import UserError, first_line, raise_faults
@@ -49,13 +53,26 @@ def make_trainer(
     callbacks = [recorder, StageProgress(label), *compiled]
     own = {**OWN, "max_epochs": stage.epochs, "callbacks": callbacks}
     return lightning.Trainer(
-        **_environment() | fitting.trainer | own | {"precision": fitting.precision}
+        **_plugins() | fitting.trainer | own | {"precision": fitting.precision}
     )
 
 
-def _environment() -> dict[str, Any]:
+class PlainFiles(TorchCheckpointIO):
+    """Writes checkpoints where they shall lie; Lightning's own way goes through TMPDIR."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        """Write a checkpoint from memory: of a full disk torch would make an error of its own."""
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        Path(path).write_bytes(content.getbuffer())
+
+
+def _plugins() -> dict[str, Any]:
     """The processes are ours, or torchrun's: Lightning must not count the tasks of a SLURM job."""
-    return {} if TorchElasticEnvironment.detect() else {"plugins": [LightningEnvironment()]}
+    environment = [] if TorchElasticEnvironment.detect() else [LightningEnvironment()]
+    return {"plugins": [PlainFiles(), *environment]}
 
 
 def check_trainer(options: dict[str, Any]) -> None:
@@ -84,7 +101,7 @@ def check_trainer(options: dict[str, Any]) -> None:
     raise_faults("bad settings", faults)
     precision = "32-true" if asked == "auto" else asked
     try:
-        lightning.Trainer(**_environment() | OWN | options | {"precision": precision})
+        lightning.Trainer(**_plugins() | OWN | options | {"precision": precision})
     except Exception as error:  # nearly any, by what is not installed
         raise UserError(
             f"trainer: Lightning's Trainer does not take that: {first_line(error)}"

@@ -477,7 +477,15 @@ class TestBadInput:
     def test_out_that_cannot_be_written(self, command, capsys, tmp_path):
         (tmp_path / "file").write_text("")
         error = self.said(capsys, *command, f"out={tmp_path / 'file' / 'run'}")
-        assert "cannot be written" in error
+        assert "cannot be written (Not a directory); give another out=DIR" in error
+
+    def test_store_of_teachers_that_cannot_be_written(self, command, capsys, tmp_path, here):
+        (tmp_path / "file").write_text("")
+        own = ["teacher.checkpoint=null", f"teacher.store={tmp_path / 'file'}"]
+        error = self.said(capsys, *command, *own)
+        assert f"error: {tmp_path / 'file'}/resnet18-folder-" in error
+        assert "cannot be written (Not a directory); give another teacher.store=DIR" in error
+        assert not [*here.glob("run*")]
 
     def test_predict_into_what_cannot_be_written(self, finished, pictures, capsys, tmp_path):
         (tmp_path / "file").write_text("")

@@ -1,9 +1,12 @@
 import os
+import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -127,3 +130,33 @@ def test_two_processes_train_one_run(tmp_path):
     assert names[0] == names[1]
     rows = [(tmp_path / n / "metrics.csv").read_text().count("\n") for n in ("one", "two")]
     assert rows[0] == rows[1]
+
+
+@contextmanager
+def room(size: int) -> Iterator[None]:
+    """No file may be longer than so many bytes: as on a full disk, but with an end."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_names_the_file_and_the_run_goes_on_when_there_is_room(straight, tmp_path):
+    out = tmp_path / "run"
+    with room(4000), pytest.raises(UserError) as caught:  # last.ckpt takes more
+        run_tiny(out)
+    assert str(caught.value) == (
+        f"{out}/stages/00-a/last.ckpt: cannot be written (File too large); make room, and the same "
+        "command goes on where it was saved, or give another out=DIR"
+    )
+    assert not [*out.rglob(".last*")]
+    run_tiny(out)
+    assert_same_run(straight, out)
+
+
+def test_a_temporary_folder_is_not_needed(straight, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    run_tiny(tmp_path / "run")
+    assert_same_run(straight, tmp_path / "run")
