@@ -85,7 +85,7 @@ def run(overrides: Sequence[str], epochs: int, finetune: int, out: Path) -> dict
     """The result of one run, which is trained unless it is there."""
     more = [f"method.finetune_epochs={finetune}"] if finetune else []
     command = [sys.executable, "-m", "cls_kd", "run", *overrides, *more]
-    subprocess.run([*command, f"epochs={epochs}", f"out='{out}'"], check=True)
+    subprocess.run([*command, f"epochs={epochs}", f"out={out}"], check=True)
     return read_result(out)
 
 

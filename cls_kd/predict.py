@@ -20,7 +20,7 @@ from stagewise_kd.networks.blocks import BlockNet
 from stagewise_kd.runs.predict import check_read, read_some, student_and_files
 from stagewise_kd.system.console import console
 from stagewise_kd.system.errors import UserError
-from stagewise_kd.system.files import write_whole, writing_into
+from stagewise_kd.system.files import TEXT, write_whole, writing_into
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -89,7 +89,7 @@ def _classified(
 
 def _write_csv(path: Path, rows: Iterable[Classified], top: int) -> None:
     header = [name for n in range(1, top + 1) for name in (f"class_{n}", f"probability_{n}")]
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", **TEXT) as file:
         writer = csv.writer(file)
         writer.writerow(["file", *header])
         writer.writerows(row for row, _ in rows)

@@ -15,6 +15,7 @@ from stagewise_kd.cache.tables import Nets, Split, Tables
 from stagewise_kd.data.loaders import LABELS, Column, Data, Feed, Rows
 from stagewise_kd.methods.plan import Stage
 from stagewise_kd.system.console import console
+from stagewise_kd.system.files import TEXT
 from stagewise_kd.system.processes import from_first, rank
 
 
@@ -45,7 +46,7 @@ def uncached(stage: Stage, data: Data) -> Feeds:
 
 def store_of(caching: Caching, run: Path) -> Store:
     """Where the cache of a run lies."""
-    place = hashlib.sha256(str(run.absolute()).encode()).hexdigest()[:12]
+    place = hashlib.sha256(bytes(run.absolute())).hexdigest()[:12]
     return Store(Path(caching.dir) / place if caching.dir else run / "cache")
 
 
@@ -74,7 +75,7 @@ class FeatureCache:
     ) -> None:
         store = store_of(caching, run)
         dtype = getattr(torch, caching.dtype)
-        config = (run / "config.yaml").read_text(encoding="utf-8")
+        config = (run / "config.yaml").read_text(**TEXT)
         self._costs = {owner: survey(net.to(device), data.shape) for owner, net in nets.items()}
         self._tables = Tables(store, nets, self._costs, data, dtype, precision, loading, config)
         self._nets, self._data, self._device = nets, data, device

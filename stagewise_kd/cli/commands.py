@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from stagewise_kd.cli.help import run_help
 from stagewise_kd.cli.hydra_app import guarded, hydra_run
+from stagewise_kd.system.files import path_of
 
 if TYPE_CHECKING:
     from stagewise_kd.comparison.page import Exhibit
@@ -58,21 +59,21 @@ class CommandLine:
             "run", help="one experiment into one run folder; run --help tells the settings"
         )
         status = commands.add_parser("status", help="how far the jobs of a study are")
-        status.add_argument("study", type=Path, metavar="STUDY", help="its out=DIR")
+        status.add_argument("study", type=path_of, metavar="STUDY", help="its out=DIR")
         status.add_argument("--watch", action="store_true", help="until all jobs have ended")
         status.set_defaults(do=_status)
         compare = commands.add_parser("compare", help="table, figures and a page of finished runs")
         _add_compare_options(compare)
         compare.set_defaults(do=lambda args: _compare(args, self.gallery))
         evaluate = commands.add_parser("evaluate", help="metrics of a finished student")
-        evaluate.add_argument("run", type=Path, metavar="RUN")
+        evaluate.add_argument("run", type=path_of, metavar="RUN")
         evaluate.add_argument("overrides", nargs="*", help="such as data.root=DIR, batch_size=256")
         evaluate.set_defaults(do=self.evaluate)
         predict = commands.add_parser("predict", help="on image files and folders of them")
-        predict.add_argument("run", type=Path, metavar="RUN")
-        predict.add_argument("paths", nargs="+", type=Path, metavar="PATH")
+        predict.add_argument("run", type=path_of, metavar="RUN")
+        predict.add_argument("paths", nargs="+", type=path_of, metavar="PATH")
         predict.add_argument(
-            "--out", type=Path, default=Path("predictions"), help="folder to write"
+            "--out", type=path_of, default=Path("predictions"), help="folder to write"
         )
         for option, (default, about) in self.predict_options.items():
             predict.add_argument(option, type=int, default=default, help=about)
@@ -88,8 +89,10 @@ def _status(args: argparse.Namespace) -> None:
 
 
 def _add_compare_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder, or a study")
-    parser.add_argument("--out", type=Path, default=Path("comparison"), help="folder to write")
+    parser.add_argument(
+        "runs", nargs="+", type=path_of, metavar="RUN", help="run folder, or a study"
+    )
+    parser.add_argument("--out", type=path_of, default=Path("comparison"), help="folder to write")
     parser.add_argument("--wandb", action="store_true", help="log it to Weights & Biases as well")
     parser.add_argument("--wandb-mode", choices=["offline", "online"], default="offline")
     parser.add_argument("--wandb-project", default="stagewise-kd", metavar="NAME")

@@ -8,14 +8,14 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from stagewise_kd.runs.composing import composing, config_folder, shared_configs
-from stagewise_kd.runs.config import PATHS, check_values, resolved
+from stagewise_kd.runs.config import check_values, resolved
 from stagewise_kd.runs.launchers import check_launcher, launcher_settings
+from stagewise_kd.runs.overrides import as_typed
 from stagewise_kd.runs.study import plan_study, run_study
 from stagewise_kd.system.errors import IncompleteError, UserError
 
@@ -27,15 +27,15 @@ def hydra_run(
 ) -> None:
     """Compose the config of a front end from `overrides` and run it: once, or a study with `-m`."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through, `guarded` says them in one line
+    given = [item for item in overrides if item not in MULTIRUN]
+    study = len(given) < len(overrides)
     # Lightning has more options than the config names: `++` sets those too.
     settings = [
-        f"++{item}" if item.startswith("trainer.") else _quoted(item)
-        for item in overrides
-        if item not in MULTIRUN
+        f"++{item}" if item.startswith("trainer.") else as_typed(item, study) for item in given
     ]
     # Hydra wants the flag first, and none beside another such as --cfg.
     shows = any(item.startswith("--") for item in settings)
-    flags = [] if shows else [item for item in overrides if item in MULTIRUN][:1]
+    flags = ["-m"] if study and not shows else []
     check_launcher(settings)
     folder = config_folder(front_end)
 
@@ -45,28 +45,15 @@ def hydra_run(
 
     try:
         if flags:
-            study = plan_study(front_end, settings)
-            own = launcher_settings(settings, study.folder)
-            run_study(study, run, lambda job: launch(job, *own))
+            jobs = plan_study(front_end, settings)
+            own = launcher_settings(settings, jobs.folder)
+            run_study(jobs, run, lambda job: launch(job, *own))
         else:
             _run_one(run, launch)
     except ConfigCompositionException as error:
         if "Could not override" in str(error):
             raise UserError(_misspelled(str(error), front_end)) from None
         raise
-
-
-def _quoted(item: str) -> str:
-    """An override, in quotes where it is a path that Hydra would not take: epoch=9.ckpt."""
-    key, _, value = item.partition("=")
-    if key not in (*PATHS, "out"):
-        return item
-    try:
-        OverridesParser.create().parse_override(item)
-    except HydraException:
-        escaped = value.replace("'", r"\'")
-        return f"{key}='{escaped}'"
-    return item
 
 
 def _run_one(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from stagewise_kd.system.errors import UserError
-from stagewise_kd.system.files import write_text
+from stagewise_kd.system.files import TEXT, write_text
 
 MAX_VAL = 2000
 
@@ -151,7 +151,7 @@ def read_split(path: Path, known: Iterable[str]) -> list[str]:
     Raises:
         UserError: the file names images that are not in `known`, or one twice.
     """
-    names = path.read_text(encoding="utf-8").split("\n")
+    names = path.read_text(**TEXT).split("\n")
     names = [name for name in names if name]
     if strangers := sorted(set(names) - set(known)):
         raise UserError(
@@ -167,5 +167,5 @@ def split_hash(splits: dict[str, list[str]]) -> str:
     """SHA-256 of the names of every split."""
     digest = hashlib.sha256()
     for split in sorted(splits):
-        digest.update(f"{split}\n".encode() + "\n".join(splits[split]).encode())
+        digest.update("\n".join([split, *splits[split]]).encode(**TEXT))
     return digest.hexdigest()

@@ -10,6 +10,7 @@ __all__ = [
     "front_end",
     "launchers",
     "method",
+    "overrides",
     "own_networks",
     "predict",
     "run",

@@ -8,6 +8,8 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
+from stagewise_kd.runs.overrides import quoted
+
 Compose = Callable[..., DictConfig]
 
 
@@ -20,8 +22,7 @@ def config_folder(name: str) -> str:
 
 def shared_configs() -> str:
     """The override by which Hydra finds what both front ends have."""
-    path = config_folder("shared").replace("\\", "\\\\").replace("'", "\\'")
-    return f"hydra.searchpath=['file://{path}']"
+    return f"hydra.searchpath=[{quoted('file://' + config_folder('shared'))}]"
 
 
 @contextmanager

@@ -1,26 +1,23 @@
 """The resolved config of a run: plain values, checked."""
 
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from stagewise_kd.runs.overrides import ABSOLUTE
 from stagewise_kd.system.errors import raise_faults
+from stagewise_kd.system.files import path_of
 from stagewise_kd.system.names import Config
 
-PATHS = (
-    *("data.root", "data.splits", "data.unlabelled", "data.classes"),
-    *("teacher.checkpoint", "cache.dir"),
-)
 DTYPES = ("bfloat16", "float16", "float32")
 
 
 def resolved(cfg: DictConfig) -> Config:
     """The config as plain values, with absolute paths and without `out`: what config.yaml holds."""
     cfg = cfg.copy()
-    for path in PATHS:
+    for path in ABSOLUTE:
         if value := OmegaConf.select(cfg, path):
-            OmegaConf.update(cfg, path, str(Path(value).expanduser().absolute()))
+            OmegaConf.update(cfg, path, str(path_of(str(value)).absolute()))
     config: Config = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     config.pop("out", None)
     return config

@@ -26,6 +26,7 @@ from stagewise_kd.runs.experiment import Experiment, run_experiment
 from stagewise_kd.runs.own_networks import At, Norm, classes_of, name_of, own_networks
 from stagewise_kd.system.console import console
 from stagewise_kd.system.errors import UserError
+from stagewise_kd.system.files import path_of
 from stagewise_kd.system.names import Config
 from stagewise_kd.system.processes import device_count, processes, rank
 from stagewise_kd.system.run_folder import open_run
@@ -170,7 +171,7 @@ def _folder(out: str | Path | None, trainer: dict[str, Any]) -> Iterator[Path]:
             "run distill from a script, with out=DIR"
         )
     if out is not None:
-        yield Path(out).expanduser()
+        yield path_of(out)
         return
     with tempfile.TemporaryDirectory(prefix="stagewise-kd-") as folder:
         yield Path(folder) / "run"

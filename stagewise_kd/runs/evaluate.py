@@ -10,9 +10,11 @@ from omegaconf.errors import OmegaConfBaseException
 from stagewise_kd.data.present import absent_classes
 from stagewise_kd.runs.config import check_values, resolved
 from stagewise_kd.runs.front_end import FrontEnd, load_data
+from stagewise_kd.runs.overrides import PATHS
 from stagewise_kd.runs.student import open_student
 from stagewise_kd.system.console import console
 from stagewise_kd.system.errors import UserError
+from stagewise_kd.system.files import path_of
 from stagewise_kd.system.names import Config
 from stagewise_kd.training.score import scores
 from stagewise_kd.training.setup import Fitting, Setup
@@ -64,13 +66,16 @@ def run_config(run: Path, overrides: Sequence[str] = ()) -> Config:
         raise UserError(f"{run}: was run from Python, which alone has its data; score it there")
     OmegaConf.set_struct(config, True)
     for item in overrides:
-        name, given, _ = item.partition("=")
+        name, given, text = item.partition("=")
         if not given or OmegaConf.is_config(OmegaConf.select(config, name)):
             raise UserError(f"{item}: give a single setting, such as data.root=DIR")
-    try:
-        config = OmegaConf.merge(config, OmegaConf.from_dotlist(list(overrides)))
-    except OmegaConfBaseException as error:
-        raise UserError(f"{' '.join(overrides)}: {str(error).splitlines()[0]}") from None
+        try:
+            if name in PATHS and text != "null":
+                OmegaConf.update(config, name, str(path_of(text).absolute()))
+            else:
+                config = OmegaConf.merge(config, OmegaConf.from_dotlist([item]))
+        except OmegaConfBaseException as error:
+            raise UserError(f"{item}: {str(error).splitlines()[0]}") from None
     for name in (item.partition("=")[0].removeprefix("data.") for item in overrides):
         if name in config.data.source and name in config.data:  # what the source has of data
             config.data.source[name] = config.data[name]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+from stagewise_kd.runs.overrides import quoted
 from stagewise_kd.system.errors import UserError
 
 EXTRAS = {
@@ -37,8 +38,7 @@ def launcher_settings(settings: Sequence[str], folder: Path) -> list[str]:
         settings: of the multirun.
         folder: of the study, absolute: a worker may start in any folder, on any machine.
     """
-    quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
-    own = [f"hydra.sweep.dir='{quoted}'"]
+    own = [f"hydra.sweep.dir={quoted(str(folder))}"]
     # The launcher gives Ray a small store of objects, which Ray refuses for a running cluster.
     if "ray" in _chosen(settings) and not any(RAY_MEMORY in item for item in settings):
         own.append(f"+{RAY_MEMORY}=null")

@@ -27,7 +27,7 @@ from stagewise_kd.runs.composing import composing
 from stagewise_kd.runs.config import check_values, resolved
 from stagewise_kd.system.console import console
 from stagewise_kd.system.errors import IncompleteError, UserError, raise_faults
-from stagewise_kd.system.files import read_json, write_json, write_text
+from stagewise_kd.system.files import TEXT, path_of, read_json, write_json, write_text
 from stagewise_kd.system.names import method_name, run_name
 from stagewise_kd.system.run_folder import is_running
 
@@ -85,7 +85,7 @@ def plan_study(front_end: str, settings: Sequence[str]) -> Study:
         for config, job in zip(configs, jobs, strict=True)
     ]
     _check_names(names)
-    folder = Path(shared.out or "runs").absolute()
+    folder = path_of(str(shared.out or "runs")).absolute()
     methods = dict(zip(names, map(method_name, configs), strict=True))
     return Study(folder, dict(zip(map(tuple, jobs), names, strict=True)), methods, Path.cwd())
 
@@ -107,11 +107,16 @@ def _check_names(names: Sequence[str]) -> None:
 
 def _suffix(job: Sequence[Override], swept: set[str]) -> str:
     """The swept settings that the name does not tell, so that no two jobs share a folder."""
-    values = {i.key_or_group: i.get_value_element_as_str() for i in job if i.key_or_group in swept}
+    values = {i.key_or_group: _plain(i) for i in job if i.key_or_group in swept}
     return "".join(
         f"-{key.rsplit('.', 1)[-1]}{value.strip('/').replace('/', '_')}"
         for key, value in values.items()
     )
+
+
+def _plain(item: Override) -> str:
+    value = item.value()
+    return value if isinstance(value, str) else item.get_value_element_as_str()
 
 
 def run_study(
@@ -207,4 +212,4 @@ def not_finished(study: Path, name: str) -> str | None:
     file = study / FAILURES / f"{name}.txt"
     if not file.is_file():
         return "its process ended before it did" if (study / name).is_dir() else "did not start"
-    return file.read_text(encoding="utf-8").split("\n\n")[0]
+    return file.read_text(**TEXT).split("\n\n")[0]

@@ -11,6 +11,12 @@ from typing import Any
 from stagewise_kd.system.errors import UserError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+TEXT: Any = {"encoding": "utf-8", "errors": "surrogateescape"}  # names of files may be no UTF-8
+
+
+def path_of(text: str | Path) -> Path:
+    """A path as it is typed; `~` at its start is the home folder, which shells may not see."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111 - Path's own refuses ~name of no user
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -53,7 +59,7 @@ def writing_into(folder: Path) -> Iterator[None]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole."""
-    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_whole(path, lambda temporary: temporary.write_text(text, **TEXT))
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -15,7 +15,14 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from stagewise_kd.system.errors import UserError
-from stagewise_kd.system.files import is_full, read_json, write_json, write_text, write_whole
+from stagewise_kd.system.files import (
+    TEXT,
+    is_full,
+    read_json,
+    write_json,
+    write_text,
+    write_whole,
+)
 from stagewise_kd.system.processes import barrier, rank
 
 COLUMNS = ["stage", "epoch", "step", "name", "value"]
@@ -55,7 +62,7 @@ class RunFolder:
         """
         kept = self.path / "config.yaml"
         if kept.is_file():
-            if lines := _changed(kept.read_text(encoding="utf-8"), config):
+            if lines := _changed(kept.read_text(**TEXT), config):
                 raise UserError(
                     f"{self.path}: holds a run of another configuration ({'; '.join(lines)}); "
                     "give another out=DIR, or delete the folder"

@@ -234,12 +234,31 @@ def test_two_processes(command, here):
     assert result["images_seen"] == 2 * 16  # 43 train images, 21 a process, whole batches of 8
 
 
-def test_paths_that_mean_something_else_to_hydra(command, here, pictures, teacher):
+NASTY = "2024, (a)#[b]: @c=~d 'e' \\"
+
+
+def test_paths_are_text_as_typed_in_every_command(
+    command, here, pictures, teacher, capsys, monkeypatch
+):
     (here / "epoch=9-step=10.ckpt").write_bytes(teacher.read_bytes())
-    (here / "Ann's photos (1)").symlink_to(pictures)
-    paths = ["data.root=Ann's photos (1)", "teacher.checkpoint=epoch=9-step=10.ckpt"]
+    (here / NASTY).symlink_to(pictures)
+    paths = [f"data.root={NASTY}", "teacher.checkpoint=epoch=9-step=10.ckpt", "out=20240501_1200"]
     assert cls_kd(*command, *paths, "method=no_teacher") == 0
-    assert json.loads((here / "run" / "result.json").read_text())["teacher_metrics"]
+    assert json.loads((here / "20240501_1200" / "result.json").read_text())["teacher_metrics"]
+    capsys.readouterr()
+    assert cls_kd("evaluate", "20240501_1200") == 0
+    expected = capsys.readouterr()
+    monkeypatch.setenv("HOME", str(here))
+    for root in (NASTY, f"~/{NASTY}"):
+        assert cls_kd("evaluate", "~/20240501_1200", f"data.root={root}") == 0
+        assert capsys.readouterr() == expected
+
+
+def test_home_is_where_out_lies(command, here, monkeypatch):
+    monkeypatch.setenv("HOME", str(here / "home"))
+    assert cls_kd(*command, "method=no_teacher", "out=~/run") == 0
+    assert (here / "home" / "run" / "result.json").is_file()
+    assert not (here / "~").exists()
 
 
 def test_gradients_are_clipped_in_mixed_precision(command):

@@ -1,0 +1,50 @@
+"""Overrides as they are typed, and as Hydra takes them: a path is text, whatever its name is."""
+
+import os
+import re
+
+from stagewise_kd.system.errors import UserError
+from stagewise_kd.system.files import path_of
+
+ABSOLUTE = (  # in config.yaml
+    *("data.root", "data.splits", "data.unlabelled", "data.classes"),
+    *("teacher.checkpoint", "cache.dir"),
+)
+PATHS = (*ABSOLUTE, "teacher.store", "out")
+
+
+def setting(item: str) -> str:
+    """The name of the setting that an override gives."""
+    return item.partition("=")[0].lstrip("+")
+
+
+def quoted(text: str) -> str:
+    """A text that Hydra reads as it is."""
+    # Only before a quote does Hydra take a backslash for more than itself.
+    return "'" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), text) + "'"
+
+
+def as_typed(item: str, study: bool = False) -> str:
+    """An override as Hydra takes it: one of a path in quotes, but for `null`.
+
+    Args:
+        item: as it was typed.
+        study: commas part the values of a sweep, where they belong to no name that exists.
+
+    Raises:
+        UserError: several paths without a study.
+    """
+    name, text = setting(item), item.partition("=")[2]
+    if name not in PATHS or text in ("", "null"):
+        return item
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) > 1 and name != "out" and all(parts) and not _exists(text):
+        if study:
+            return f"{name}={','.join(map(quoted, parts))}"
+        if all(map(_exists, parts)):
+            raise UserError(f"{item}: names {len(parts)} paths; add -m to run with each of them")
+    return f"{name}={quoted(text)}"
+
+
+def _exists(text: str) -> bool:
+    return os.path.exists(path_of(text))  # noqa: PTH110 - False for a name that is too long, too
