@@ -1,5 +1,7 @@
 """The resolved config of a run: plain values, checked."""
 
+from os.path import normpath
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -20,7 +22,14 @@ def resolved(cfg: DictConfig) -> Config:
             OmegaConf.update(cfg, path, str(path_of(str(value)).absolute()))
     config: Config = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     config.pop("out", None)
+    data = config["data"]
+    data["name"] = data["name"] or folder_name(data["root"])
     return config
+
+
+def folder_name(root: str | None) -> str:
+    """What a data set of the user's own is called: its folder's name."""
+    return Path(normpath(root or "")).name or "folder"
 
 
 def check_values(config: Config) -> None:

@@ -1,5 +1,6 @@
 """The plain values of a run's config, and the names that they make."""
 
+import re
 from typing import Any
 
 Config = dict[str, Any]
@@ -16,7 +17,8 @@ def run_name(config: Config) -> str:
 def data_name(data: str, fraction: float) -> str:
     """Readable name of a part of a data set, such as cifar10-0.25."""
     short = f"{fraction:.2f}"
-    return f"{data}-{short if float(short) == fraction else f'{fraction:g}'}"
+    plain = re.sub(r"[^\w.+-]+", "_", data)  # what paths and overrides can hold
+    return f"{plain}-{short if float(short) == fraction else f'{fraction:g}'}"
 
 
 def method_name(config: Config) -> str:

@@ -502,7 +502,7 @@ class TestBadInput:
         (tmp_path / "file").write_text("")
         own = ["teacher.checkpoint=null", f"teacher.store={tmp_path / 'file'}"]
         error = self.said(capsys, *command, *own)
-        assert f"error: {tmp_path / 'file'}/resnet18-folder-" in error
+        assert f"error: {tmp_path / 'file'}/resnet18-" in error
         assert "cannot be written (Not a directory); give another teacher.store=DIR" in error
         assert not [*here.glob("run*")]
 

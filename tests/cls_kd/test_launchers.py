@@ -106,7 +106,7 @@ def test_a_launcher_that_gives_up_ends_with_the_list(here):
     study = plan_study("cls", [*STUDY[2:], "seed=0,1"])
 
     def launch(job: object) -> None:
-        (study.folder / "folder-1.00/resnet10-no_teacher-s0").mkdir(parents=True)
+        (study.folder / "photos-1.00/resnet10-no_teacher-s0").mkdir(parents=True)
         raise RuntimeError("a worker died")
 
     with pytest.raises(IncompleteError) as caught:

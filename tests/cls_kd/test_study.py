@@ -40,13 +40,13 @@ class TestRunning:
         said = capsys.readouterr().err
         assert "1 of 2 jobs in" in said
         assert said.count("elsewhere: no such folder") == 2  # when it fails, and at the end
-        name = "folder-1.00/resnet10-no_teacher-s0-root"
-        assert "no such folder" in (here / f"study/failures/{name}elsewhere.txt").read_text()
-        result = here / f"study/{name}photos/result.json"
+        names = [f"{d}-1.00/resnet10-no_teacher-s0-root{d}" for d in ("elsewhere", "photos")]
+        assert "no such folder" in (here / f"study/failures/{names[0]}.txt").read_text()
+        result = here / f"study/{names[1]}/result.json"
         before = result.stat().st_mtime_ns
         shutil.copytree(photos, here / "elsewhere")
         assert cls_kd(*study) == 0
-        assert (here / f"study/{name}elsewhere/result.json").is_file()
+        assert (here / f"study/{names[0]}/result.json").is_file()
         assert not [*here.glob("study/failures/**/*.txt")]
         assert result.stat().st_mtime_ns == before
 
@@ -120,7 +120,7 @@ def test_a_study_killed_twice_ends_like_one_that_was_not(photos, here):
     argv = [sys.executable, "-m", "cls_kd", "run", *settings]
     for traces in ("no_teacher-s0/metrics.csv", "stagewise-s0/stages/00-features/last.ckpt"):
         study = subprocess.Popen([*argv, "out=killed"], stderr=subprocess.DEVNULL)
-        while not (here / "killed/folder-1.00" / f"resnet10-{traces}").is_file():
+        while not (here / "killed/photos-1.00" / f"resnet10-{traces}").is_file():
             assert study.poll() is None
             time.sleep(0.01)
         study.kill()
