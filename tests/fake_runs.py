@@ -24,6 +24,7 @@ def write_run(
     options: dict[str, Any] | None = None,
     config: dict[str, Any] | None = None,
     teacher_hash: str = "0123456789",
+    dataset_hash: str | None = None,
     data: dict[str, Any] | None = None,
     **result: Any,
 ) -> Path:
@@ -68,7 +69,8 @@ def write_run(
     } | (config or {})
     path.mkdir(parents=True)
     OmegaConf.save(OmegaConf.create(chosen), path / "config.yaml")
-    (path / "manifest.json").write_text(json.dumps({"teacher_hash": teacher_hash}))
+    hashes = {"teacher_hash": teacher_hash, "dataset_hash": dataset_hash}
+    (path / "manifest.json").write_text(json.dumps(hashes))
     with (path / "metrics.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["stage", "epoch", "step", "name", "value"])

@@ -85,7 +85,8 @@ def _our_rows(group: Group) -> Iterator[dict[str, Any]]:
     run = group.runs[0]
     labels = (run.config.get("data") or {}).get("label_fraction", 1.0)
     facts = {
-        **{key: group[key] for key in ("dataset", "student", "method", "protocol", "decoder")},
+        **{key: group[key] for key in ("student", "method", "protocol", "decoder")},
+        "dataset": group.chosen["data.name"],
         "data_fraction": round(group["data_fraction"] * labels, 6),
         "all_images": labels < 1 and run.has_teacher,  # others learn from labels alone
         "settings": ", ".join(f"{name}={value}" for name, value in group.settings.items()),
@@ -95,10 +96,10 @@ def _our_rows(group: Group) -> Iterator[dict[str, Any]]:
         yield facts | row
     if run.has_teacher:
         for row in _scores(group.runs[:1], _teacher_scores):
-            place = {"dataset": group["dataset"], "data_fraction": facts["data_fraction"]}
+            place = {key: facts[key] for key in ("dataset", "data_fraction")}
             score = {"metric": row["metric"], "ours": round(row["ours"], 3)}
             yield place | score | {"method": "teacher", "student": TEACHER}
-    yield from _cost_rows(run, {"dataset": group["dataset"], "method": ""})
+    yield from _cost_rows(run, {"dataset": facts["dataset"], "method": ""})
 
 
 def _cost_rows(run: Run, facts: dict[str, Any]) -> Iterator[dict[str, Any]]:

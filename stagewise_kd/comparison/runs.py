@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from stagewise_kd.comparison.settings import Settings, chosen, differences
 from stagewise_kd.system.errors import UserError
 from stagewise_kd.system.files import read_json
 
+HASHES = ("teacher_hash", "dataset_hash")
 FACTS = ("task", "dataset", "data_fraction", "method", "student", "decoder", "protocol")
 
 
@@ -25,6 +26,7 @@ class Run:
     config: dict[str, Any]
     result: dict[str, Any]
     teacher_hash: str | None = None
+    dataset_hash: str | None = None
 
     @cached_property
     def metrics(self) -> pd.DataFrame:
@@ -92,14 +94,35 @@ def read_result(path: Path) -> dict[str, Any]:
 def read_runs(paths: Sequence[Path]) -> list[Run]:
     """The runs in the given folders; a folder of runs stands for all finished ones below it.
 
-    Teachers that a run has trained for itself are left out, unless they are named themselves.
+    Teachers that a run has trained for itself are left out, unless they are named themselves. Data
+    sets of one name and several contents get names of their own.
 
     Raises:
         UserError: a folder holds no finished run, or the runs are of different tasks.
     """
     runs = {run.path.resolve(): run for path in paths for run in _below(path)}
     _check_one_task(list(runs.values()))
-    return list(runs.values())
+    return _datasets_apart(list(runs.values()))
+
+
+def _datasets_apart(runs: Sequence[Run]) -> list[Run]:
+    """The runs, each data set under one name, that of its first run, which no other content has."""
+    found: dict[str, tuple[str, str]] = {}  # by content: name, and the folder it lies in
+    for run in runs:
+        name, root = run.result["dataset"], (run.config.get("data") or {}).get("root")
+        home = Path(root).parent.name if root else ""
+        found.setdefault(run.dataset_hash or name, (name, home))
+    return [_of_dataset(run, found) for run in runs]
+
+
+def _of_dataset(run: Run, found: dict[str, tuple[str, str]]) -> Run:
+    content = run.dataset_hash or run.result["dataset"]
+    name, home = found[content]
+    homes = [home for other, home in found.values() if other == name]
+    note = home if len({*homes}) == len(homes) else content[:6]
+    shown = name if len(homes) == 1 else f"{name} ({note})"
+    data = {**(run.config.get("data") or {}), "name": name}
+    return replace(run, config=run.config | {"data": data}, result=run.result | {"dataset": shown})
 
 
 def _below(path: Path) -> list[Run]:
@@ -117,7 +140,7 @@ def _read(path: Path) -> Run:
     file = path / "config.yaml"
     config: Any = OmegaConf.to_container(OmegaConf.load(file)) if file.is_file() else {}
     manifest = read_json(path / "manifest.json") or {}
-    return Run(path, config, read_result(path), manifest.get("teacher_hash"))
+    return Run(path, config, read_result(path), *map(manifest.get, HASHES))
 
 
 def _check_one_task(runs: Sequence[Run]) -> None:

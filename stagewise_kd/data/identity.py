@@ -23,8 +23,7 @@ def fingerprints(data: Data) -> Prints:
         if hasattr(samples, "part"):
             found[split] = dict(_of_part(samples.part))
         elif samples is not None:
-            chosen = _spread(len(samples), MOST_DRAWN)
-            found[split] = {n: _both(*(content([part], 0) for part in samples[n])) for n in chosen}
+            found[split] = _drawn(samples)
     return found
 
 
@@ -37,6 +36,16 @@ def source_hash(source: Source) -> str:
     """A number for the names and the content of a data set, whatever of it is used."""
     parts = [part for part in (source.train, source.val, source.test) if part is not None]
     told = [source.classes, *((part.names, [*_of_part(part)]) for part in parts)]
+    return hashlib.sha256(repr(told).encode()).hexdigest()
+
+
+def own_hash(*given: Any) -> str:
+    """The same for data sets of the user's own, as far as they are looked at.
+
+    Args:
+        given: samples by number, the same in every run; None where there are none.
+    """
+    told = [samples if samples is None else (len(samples), _drawn(samples)) for samples in given]
     return hashlib.sha256(repr(told).encode()).hexdigest()
 
 
@@ -69,6 +78,11 @@ def leaks(prints: Prints, names: Mapping[str, Sequence[str]]) -> list[str]:
 def _of_part(part: Part) -> Iterator[tuple[int, tuple[str, str]]]:
     for number in _spread(len(part.names), MOST):
         yield number, _both(content(part.images, number), content(part.labels, number))
+
+
+def _drawn(samples: Any) -> dict[int, tuple[str, str]]:
+    chosen = _spread(len(samples), MOST_DRAWN)
+    return {n: _both(*(content([part], 0) for part in samples[n])) for n in chosen}
 
 
 def _both(image: bytes, label: bytes) -> tuple[str, str]:

@@ -78,21 +78,31 @@ def upright_size(file: Image.Image) -> Size:
 
 
 class FileImages:
-    """Images decoded from their files at each access."""
+    """Images decoded from their files at each access, unless they are held decoded."""
 
-    def __init__(self, paths: Sequence[Path], decode: Callable[[Path], Tensor]) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        decode: Callable[[Path], Tensor],
+        held: Sequence[Tensor] | None = None,
+    ) -> None:
         self.paths = paths
         self._decode = decode
+        self._held = held
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Tensor:
-        return self._decode(self.paths[index])
+        return self._decode(self.paths[index]) if self._held is None else self._held[index]
 
     def content(self, index: int) -> bytes:
-        """What lies in a file."""
+        """What lies in a file, which is the same at any size."""
         return self.paths[index].read_bytes()
+
+    def hold(self, decoded: Sequence[Tensor]) -> "FileImages":
+        """The same images, held decoded."""
+        return FileImages(self.paths, self._decode, decoded)
 
 
 class Subset:
@@ -160,7 +170,8 @@ def read_all(
     else:
         found = [read(index) for index in range(len(images))]
     faults = [item for item in found if isinstance(item, str)]
-    return [item for item in found if isinstance(item, Tensor)] if keep else images, faults
+    held = [item for item in found if isinstance(item, Tensor)]
+    return images.hold(held) if keep else images, faults
 
 
 def raise_first(

@@ -12,6 +12,7 @@ from torch.utils.data import (
     default_collate,
 )
 
+from stagewise_kd.data.identity import own_hash
 from stagewise_kd.data.loaders import Data
 from stagewise_kd.data.own import AsLabels, Own
 from stagewise_kd.data.splits import split_hash, split_train, val_count
@@ -61,6 +62,21 @@ def own_data(train: Given, val: Given | None, test: Given | None, seed: int) -> 
         split_hash(names),
         names,
         labelled=labelled["train"],
+    )
+
+
+def dataset_hash(train: Given, val: Given | None, test: Given | None) -> str:
+    """A number for the content of data sets, whatever of them a seed holds out.
+
+    Args:
+        train: as `own_data` takes it, likewise the others.
+        val: None where there is none.
+        test: likewise.
+    """
+    given = (train, val, test)
+    numbers = [None if part is None else range(len(_dataset(part))) for part in given]
+    return own_hash(
+        *(n if n is None else _own(part, n, 0) for part, n in zip(given, numbers, strict=True))
     )
 
 

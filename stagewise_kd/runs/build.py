@@ -9,6 +9,7 @@ import torch
 from hydra.utils import instantiate
 
 from stagewise_kd.cache.budget import Caching
+from stagewise_kd.data.identity import source_hash
 from stagewise_kd.methods.checks import check_plan
 from stagewise_kd.methods.method import about
 from stagewise_kd.methods.plan import Plan
@@ -62,7 +63,7 @@ def build(front_end: FrontEnd, config: Config, text: str, out: Path) -> Experime
     described = {"classes": classes, "palette": source.palette, "size": size}
     setup = Setup(student, trained, task, data, make_fitting(config, facts, out))
     plan = make_plan(front_end, config, task, student, trained)
-    return Experiment(setup, plan, facts, text, described)
+    return Experiment(setup, plan, facts, text, described, source_hash(source))
 
 
 def make_plan(

@@ -15,7 +15,14 @@ from torch import nn
 
 from stagewise_kd.cache.budget import Caching
 from stagewise_kd.data.loaders import Data
-from stagewise_kd.data.own_splits import Given, check_labels, class_names, loading, own_data
+from stagewise_kd.data.own_splits import (
+    Given,
+    check_labels,
+    class_names,
+    dataset_hash,
+    loading,
+    own_data,
+)
 from stagewise_kd.methods.method import Method, about, chosen_method, plain
 from stagewise_kd.methods.outline import as_plan, told
 from stagewise_kd.methods.task import Task
@@ -135,7 +142,8 @@ def distill(
     }
     text = to_yaml(_config(facts, plan_of, given, settings))
     described = _described(data, class_names(train, count))
-    experiment = Experiment(Setup(ours, theirs, made, data, fitting), plan, facts, text, described)
+    setup, content = Setup(ours, theirs, made, data, fitting), dataset_hash(train, val, test)
+    experiment = Experiment(setup, plan, facts, text, described, content)
     with _folder(out, chosen) as path:
         result = _finished(experiment, path, chosen)
     net = ours.model.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]

@@ -53,6 +53,7 @@ class Experiment:
         facts: the keys of result.json that name the experiment: dataset, method, seed, …
         config: the resolved configuration as YAML.
         described: whatever predicting on new images takes: classes, size, ….
+        dataset_hash: the content of the whole data set, by which comparisons know it.
     """
 
     setup: Setup
@@ -60,6 +61,7 @@ class Experiment:
     facts: dict[str, Any]
     config: str
     described: dict[str, Any]
+    dataset_hash: str | None = None
 
 
 def bring_to_end(
@@ -113,7 +115,8 @@ def run_experiment(experiment: Experiment, run: RunFolder) -> dict[str, Any]:
     for line in [*absent, *leaks(prints, setup.data.splits)] if rank() == 0 else ():
         console.print(f"warning: {line}", soft_wrap=True, highlight=False)
     _tell_few(experiment)
-    run.start(experiment.config, found, setup.data.splits)
+    kept = found | {"dataset_hash": experiment.dataset_hash}
+    run.start(experiment.config, kept, setup.data.splits)
     shared = SharedStages(setup.fitting.reuse, _basis(experiment, found))
     records = run_plan(experiment.plan, adapters, setup, run, shared)
     stages = [{k: v for k, v in record.items() if k not in INTERNAL} for record in records]

@@ -75,6 +75,8 @@ def test_run_writes_the_contract(finished):
     assert keys | {"protocol", "student_metrics", "teacher_metrics", "cost"} <= set(result)
     assert set(result["student_metrics"]) == {"accuracy", "balanced_accuracy", "agreement"}
     assert (result["metric"], result["mode"], result["images"]) == ("accuracy", "max", 43)
+    assert result["dataset"] == "pictures0"  # the folder's name
+    assert len(json.loads((finished / "manifest.json").read_text())["dataset_hash"]) == 64
     assert len((finished / "splits" / "test.txt").read_text().split()) == 8
     stages = [stage["name"] for stage in result["stages"]]
     assert stages == ["features", "head"]
@@ -281,7 +283,7 @@ def test_multirun_names_its_jobs(command, here):
         )
         == 0
     )
-    names = sorted(p.name for p in (here / "study" / "folder-1.00").iterdir())
+    names = sorted(p.name for p in (here / "study" / "pictures0-1.00").iterdir())
     assert names == [
         f"resnet10-no_teacher-s{seed}-lr{lr}" for seed in (0, 1) for lr in ("0.001", "0.01")
     ]
@@ -297,7 +299,7 @@ def test_multirun_over_files_names_its_jobs(command, here, teacher):
     copy.write_bytes(teacher.read_bytes())
     swept = f"teacher.checkpoint={teacher},{copy}"
     assert cls_kd(*command[:3], "-m", *TINY, "method=hinton", swept, "out=study") == 0
-    names = sorted(p.name for p in (here / "study" / "folder-1.00").iterdir())
+    names = sorted(p.name for p in (here / "study" / "pictures0-1.00").iterdir())
     assert len(names) == 2
     assert all(name.startswith("resnet10-hinton-s0-checkpoint") for name in names)
 

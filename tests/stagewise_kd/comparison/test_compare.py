@@ -1,5 +1,6 @@
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -79,6 +80,42 @@ class TestTable:
         table = table_of(tmp_path)
         assert list(table["method"]) == ["no_teacher"]
         assert "" in list(shown(table, ["accuracy"])["of teacher"])
+
+
+class TestDataSets:
+    def write(self, path: Path, content: str, root: str, score: float, **facts: Any) -> None:
+        write_run(path, score, dataset_hash=content, dataset="photos", data={"root": root}, **facts)
+
+    def test_each_content_is_a_row_and_a_reference_of_its_own(self, tmp_path):
+        for home, content, scores in (("a", "1" * 64, (0.3, 0.2)), ("b", "2" * 64, (0.07, 0.9))):
+            for method, score in zip(("stagewise", "no_teacher"), scores, strict=True):
+                root = f"/{home}/photos"
+                self.write(tmp_path / home / method, content, root, score, method=method)
+        comparison = compare([tmp_path], tmp_path / "out")
+        students = comparison.table[comparison.table["method"] != "teacher"]
+        rows = students[["dataset", "method", "accuracy"]].values.tolist()
+        assert rows == [
+            ["photos (a)", "no_teacher", 0.2],
+            ["photos (a)", "stagewise", 0.3],
+            ["photos (b)", "no_teacher", 0.9],
+            ["photos (b)", "stagewise", 0.07],
+        ]
+        assert list(comparison.differences["difference"]) == pytest.approx([-0.1, 0.83])
+        assert "4 runs on photos (a), photos (b)" in comparison.page.read_text()
+
+    def test_a_folder_that_has_changed_is_told_by_its_content(self, tmp_path):
+        for seed, content in enumerate(("1" * 64, "2" * 64)):
+            self.write(tmp_path / str(seed), content, "/a/photos", 0.5, seed=seed)
+        found = [group["dataset"] for group in told_apart(read_runs([tmp_path]))]
+        assert found == ["photos (111111)", "photos (222222)"]
+
+    def test_the_same_content_elsewhere_is_the_same_data_set(self, tmp_path):
+        for seed, root in enumerate(("/a/photos", "/b/copy")):
+            name = Path(root).name
+            facts = {"dataset": name, "data": {"root": root}, "dataset_hash": "1" * 64}
+            write_run(tmp_path / str(seed), 0.5, seed, **facts)
+        (group,) = told_apart(read_runs([tmp_path]))
+        assert (group["dataset"], len(group.runs)) == ("photos", 2)
 
 
 class TestTelling:
