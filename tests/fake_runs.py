@@ -25,6 +25,7 @@ def write_run(
     config: dict[str, Any] | None = None,
     teacher_hash: str = "0123456789",
     dataset_hash: str | None = None,
+    architectures: dict[str, str] | None = None,
     data: dict[str, Any] | None = None,
     **result: Any,
 ) -> Path:
@@ -69,7 +70,8 @@ def write_run(
     } | (config or {})
     path.mkdir(parents=True)
     OmegaConf.save(OmegaConf.create(chosen), path / "config.yaml")
-    hashes = {"teacher_hash": teacher_hash, "dataset_hash": dataset_hash}
+    hashes: dict[str, Any] = {"teacher_hash": teacher_hash, "dataset_hash": dataset_hash}
+    hashes |= {} if architectures is None else {"architectures": architectures}
     (path / "manifest.json").write_text(json.dumps(hashes))
     with (path / "metrics.csv").open("w", newline="") as file:
         rows = csv.writer(file)

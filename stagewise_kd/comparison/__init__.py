@@ -4,6 +4,7 @@ __all__ = [
     "compare",
     "drawing",
     "figures",
+    "latency",
     "page",
     "paired",
     "paper",

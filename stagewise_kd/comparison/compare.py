@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from stagewise_kd.comparison import paired, paper_tables
 from stagewise_kd.comparison.drawing import save
 from stagewise_kd.comparison.figures import draw
+from stagewise_kd.comparison.latency import differing
 from stagewise_kd.comparison.page import Exhibit, page
 from stagewise_kd.comparison.paper import beside
 from stagewise_kd.comparison.runs import Group, Run, read_runs, told_apart
@@ -78,6 +79,7 @@ def compare(runs: Sequence[Path], out: Path, gallery: Sequence[Exhibit] = ()) ->
             bold=[number for number, name in enumerate(table["name"]) if name in winners],
             differences=paired.shown(differences) if len(differences) else None,
             published=paper_tables.tables(published),
+            latencies=differing(groups),
         )
         write_text(out / "index.html", html)
     pngs = {name: out / f"{name}.png" for name in drawn}

@@ -60,6 +60,7 @@ def page(
     bold: Collection[int],
     differences: pd.DataFrame | None,
     published: Mapping[str, pd.DataFrame],
+    latencies: Sequence[str],
 ) -> str:
     """The text of the page.
 
@@ -72,6 +73,7 @@ def page(
         bold: numbers of the table's rows to stand out.
         differences: as text, from `paired.shown`; None: there are none.
         published: headings and tables, from `paper_tables.tables`.
+        latencies: networks that were recorded with far other ones, from `latency.differing`.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -96,6 +98,8 @@ def page(
         differences=differences,
         differences_note=paired.NOTE,
         published=published,
+        latencies=latencies,
+        ratios=any("×" in cell for cell in text["latency"]),
         published_note=paper_tables.NOTE,
         paper=any(run.result["protocol"] == "paper" for run in runs),
     )

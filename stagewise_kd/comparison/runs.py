@@ -1,8 +1,8 @@
 """Finished runs: found below folders, read, and told apart by their settings."""
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from stagewise_kd.comparison.settings import Settings, chosen, differences
 from stagewise_kd.system.errors import UserError
 from stagewise_kd.system.files import read_json
 
-HASHES = ("teacher_hash", "dataset_hash")
+KEPT = ("teacher_hash", "dataset_hash", "architectures")  # of the manifest
 FACTS = ("task", "dataset", "data_fraction", "method", "student", "decoder", "protocol")
 
 
@@ -27,6 +27,7 @@ class Run:
     result: dict[str, Any]
     teacher_hash: str | None = None
     dataset_hash: str | None = None
+    architectures: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def metrics(self) -> pd.DataFrame:
@@ -140,7 +141,7 @@ def _read(path: Path) -> Run:
     file = path / "config.yaml"
     config: Any = OmegaConf.to_container(OmegaConf.load(file)) if file.is_file() else {}
     manifest = read_json(path / "manifest.json") or {}
-    return Run(path, config, read_result(path), *map(manifest.get, HASHES))
+    return Run(path, config, read_result(path), **{k: manifest[k] for k in KEPT if k in manifest})
 
 
 def _check_one_task(runs: Sequence[Run]) -> None:

@@ -5,12 +5,14 @@ from typing import Any
 
 import pandas as pd
 
+from stagewise_kd.comparison.latency import least
 from stagewise_kd.comparison.runs import Group, Run, main_metric
 
 # columns of words, not figures
 LEFT = {"dataset", "network", "student", "decoder", "method", "against", "device"}
 MIXED = "several"
 COSTS = ("params", "macs", "latency_ms")
+TIMES = ("latency_ms", "latency_ratio", "seconds")
 BUDGET = ("epochs", "seconds", "images_seen")
 FIRST = ["dataset", "data_fraction", "network", "method", "decoder", "settings", "protocol"]
 
@@ -24,14 +26,15 @@ def summary(groups: Sequence[Group]) -> pd.DataFrame:
     Returns:
         Columns: dataset, data_fraction, network, method ("teacher" for a teacher), decoder,
         settings, protocol, seeds, the main metric and its standard deviation over seeds ("…_std",
-        empty for one seed), share_of_teacher, params, macs, latency_ms, epochs (over all stages),
+        empty for one seed), share_of_teacher, params, macs, latency_ms (the least recorded of equal
+        networks), latency_ratio (to the teacher's, measured in turns), epochs (over all stages),
         seconds, images_seen, device, name (of the group), and every other test metric. Latency
         and seconds are empty where the runs of a group were measured on different devices.
     """
-    metric = main_metric(groups[0].runs[0].result)
+    groups, metric = least(groups), main_metric(groups[0].runs[0].result)
     teachers = _teachers(groups, metric)
     rows = [*teachers, *(_student_row(group, metric, teachers) for group in groups)]
-    measured = [metric, f"{metric}_std", "share_of_teacher", *COSTS, *BUDGET]
+    measured = [metric, f"{metric}_std", "share_of_teacher", *COSTS, "latency_ratio", *BUDGET]
     table = pd.DataFrame(rows).convert_dtypes()
     table = table.reindex(columns=list(dict.fromkeys([*FIRST, "seeds", *measured, *table])))
     return table.sort_values("dataset", kind="stable", ignore_index=True)
@@ -76,7 +79,7 @@ def _student_row(group: Group, metric: str, teachers: Sequence[dict[str, Any]]) 
         "device": devices[0] if len(devices) == 1 else MIXED,
         **seeds.mean(),
     }
-    return row if len(devices) == 1 else row | {"latency_ms": None, "seconds": None}
+    return row if len(devices) == 1 else row | dict.fromkeys(TIMES)
 
 
 def _measured(run: Run, metric: str, teachers: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -88,6 +91,7 @@ def _measured(run: Run, metric: str, teachers: Sequence[dict[str, Any]]) -> dict
     return {
         **result["student_metrics"],
         **_cost(run, "student"),
+        "latency_ratio": result["cost"].get("latency_ratio"),
         "share_of_teacher": score / own if own else float("nan"),
         "epochs": sum(stage["epochs"] for stage in result["stages"]),
         "seconds": result["seconds"],
@@ -124,7 +128,8 @@ def shown(table: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
         "MACs": _text(table["macs"], "{:.2f} G", 1e-9)
         if table["macs"].max() >= 1e9
         else _text(table["macs"], "{:.1f} M", 1e-6),
-        "latency": _text(table["latency_ms"], "{:.2f} ms"),
+        "latency": _text(table["latency_ms"], "{:.2f} ms")
+        + _text(table["latency_ratio"], " ({:.2f}×)"),
         "epochs": _text(table["epochs"], "{:g}"),
         "seconds": _text(table["seconds"], "{:,.0f}"),
         "images seen": _text(table["images_seen"], "{:,.0f}"),

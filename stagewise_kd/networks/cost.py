@@ -2,6 +2,8 @@
 
 import statistics
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -9,18 +11,41 @@ from torch.utils.flop_counter import FlopCounterMode
 from stagewise_kd.networks.blocks import BlockNet
 
 REPETITIONS = 20
+WARM_UP = 3
+
+
+def costs(nets: Mapping[str, BlockNet], shape: tuple[int, ...]) -> dict[str, Any]:
+    """Cost of "student" and, where there is one, "teacher".
+
+    Args:
+        nets: on one device; put in eval mode.
+        shape: channels, height and width of the image.
+
+    Returns:
+        For each what `cost` tells and "latency_ms", the median; with a teacher "latency_ratio", the
+        student's by the teacher's, measured in turns.
+    """
+    took = latencies(nets, shape)
+    found: dict[str, Any] = {
+        name: cost(net, shape) | {"latency_ms": round(statistics.median(took[name]), 3)}
+        for name, net in nets.items()
+    }
+    if "teacher" in took:
+        rounds = zip(took["student"], took["teacher"], strict=True)
+        ratio = statistics.median(ours / theirs for ours, theirs in rounds)
+        found["latency_ratio"] = round(ratio, 4)
+    return found
 
 
 def cost(net: BlockNet, shape: tuple[int, ...]) -> dict[str, float]:
-    """Parameters, multiply-adds and latency of one image.
+    """Parameters and multiply-adds of one image.
 
     Args:
         net: the network; put in eval mode.
         shape: channels, height and width of the image.
 
     Returns:
-        "params" of the whole network, "macs" of its convolutions and linear layers,
-        "latency_ms": the median over 20 single images on the network's device.
+        "params" of the whole network, "macs" of its convolutions and linear layers.
     """
     net.eval()
     image = torch.zeros(1, *shape, device=net.mean.device)
@@ -31,15 +56,25 @@ def cost(net: BlockNet, shape: tuple[int, ...]) -> dict[str, float]:
     return {
         "params": sum(parameter.numel() for parameter in net.model.parameters()),
         "macs": counter.get_total_flops() // 2,
-        "latency_ms": _latency_ms(net, image),
     }
 
 
 @torch.inference_mode()
-def _latency_ms(net: BlockNet, image: torch.Tensor) -> float:
-    seconds = []
-    for _ in range(REPETITIONS + 3):
-        start = time.perf_counter()
-        net(image).sum().item()  # .item() waits for the device
-        seconds.append(time.perf_counter() - start)
-    return round(statistics.median(seconds[3:]) * 1000, 3)
+def latencies(nets: Mapping[str, BlockNet], shape: tuple[int, ...]) -> dict[str, list[float]]:
+    """Milliseconds for single images, the networks in turn: a busy machine slows all of them alike.
+
+    Args:
+        nets: by name, on one device; put in eval mode.
+        shape: channels, height and width of the image.
+
+    Returns:
+        20 figures of each network, those of one round at the same place.
+    """
+    image = torch.zeros(1, *shape, device=next(iter(nets.values())).mean.device)
+    found: dict[str, list[float]] = {name: [] for name in nets}
+    for _ in range(REPETITIONS + WARM_UP):
+        for name, net in nets.items():
+            start = time.perf_counter()
+            net.eval()(image).sum().item()  # .item() waits for the device
+            found[name].append(1000 * (time.perf_counter() - start))
+    return {name: figures[WARM_UP:] for name, figures in found.items()}

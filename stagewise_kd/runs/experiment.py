@@ -16,8 +16,8 @@ from stagewise_kd.data.present import absent_classes, check_any
 from stagewise_kd.methods.checks import check_plan
 from stagewise_kd.methods.outline import outline, told
 from stagewise_kd.methods.plan import Plan
-from stagewise_kd.networks.blocks import BlockNet, weights_hash
-from stagewise_kd.networks.cost import cost
+from stagewise_kd.networks.blocks import BlockNet, architecture_hash, weights_hash
+from stagewise_kd.networks.cost import costs
 from stagewise_kd.runs.student import save_student
 from stagewise_kd.system.console import console
 from stagewise_kd.system.errors import UserError
@@ -115,8 +115,7 @@ def run_experiment(experiment: Experiment, run: RunFolder) -> dict[str, Any]:
     for line in [*absent, *leaks(prints, setup.data.splits)] if rank() == 0 else ():
         console.print(f"warning: {line}", soft_wrap=True, highlight=False)
     _tell_few(experiment)
-    kept = found | {"dataset_hash": experiment.dataset_hash}
-    run.start(experiment.config, kept, setup.data.splits)
+    run.start(experiment.config, found | _content(experiment), setup.data.splits)
     shared = SharedStages(setup.fitting.reuse, _basis(experiment, found))
     records = run_plan(experiment.plan, adapters, setup, run, shared)
     stages = [{k: v for k, v in record.items() if k not in INTERNAL} for record in records]
@@ -169,6 +168,14 @@ def _tell_few(experiment: Experiment) -> None:
         )
 
 
+def _content(experiment: Experiment) -> dict[str, Any]:
+    """What comparisons know data sets and networks by."""
+    setup = experiment.setup
+    nets = {"student": setup.student, TEACHER: setup.teacher}
+    hashes = {name: architecture_hash(net) for name, net in nets.items() if net}
+    return {"dataset_hash": experiment.dataset_hash, "architectures": hashes}
+
+
 def _check_labels(experiment: Experiment) -> None:
     learns = [stage.name for stage in experiment.plan if stage.sees_labels]
     if learns and experiment.setup.data.labelled:
@@ -197,11 +204,10 @@ def _figures(setup: Setup) -> dict[str, Any]:
     for net in nets.values():
         net.to(setup.device).eval()
     found = scores(nets, setup.data.test, setup)
-    costs: dict[str, Any] = {name: cost(net, setup.data.shape) for name, net in nets.items()}
     return {
         "student_metrics": found["student"],
         "teacher_metrics": found.get(TEACHER),
-        "cost": costs | {"device": device_name(setup.device)},
+        "cost": costs(nets, setup.data.shape) | {"device": device_name(setup.device)},
     }
 
 

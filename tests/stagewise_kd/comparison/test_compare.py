@@ -18,7 +18,7 @@ from stagewise_kd.comparison.settings import chosen, differences
 from stagewise_kd.comparison.table import shown, summary
 from stagewise_kd.comparison.trends import fraction_scores, pareto_front
 from stagewise_kd.system.errors import UserError
-from tests.fake_runs import segmentation, write_run
+from tests.fake_runs import COST, segmentation, write_run
 
 
 @pytest.fixture
@@ -116,6 +116,34 @@ class TestDataSets:
             write_run(tmp_path / str(seed), 0.5, seed, **facts)
         (group,) = told_apart(read_runs([tmp_path]))
         assert (group["dataset"], len(group.runs)) == ("photos", 2)
+
+
+class TestLatency:
+    """Two methods on one student; the second was run on a busy machine."""
+
+    @pytest.fixture
+    def runs(self, tmp_path) -> Path:
+        equal = {"student": "a" * 64, "teacher": "b" * 64}
+        write_run(tmp_path / "runs" / "idle", architectures=equal)
+        cost = COST | {name: COST[name] | {"latency_ms": 40.0} for name in equal}
+        more = {"method": "simultaneous", "cost": cost | {"latency_ratio": 0.3}}
+        write_run(tmp_path / "runs" / "busy", architectures=equal, **more)
+        return tmp_path / "runs"
+
+    def test_equal_networks_have_one_figure_and_the_page_says_so(self, runs, tmp_path):
+        comparison = compare([runs], tmp_path / "out")
+        assert list(comparison.table["latency_ms"]) == [6.0, 1.5, 1.5]
+        assert list(comparison.text["latency"]) == ["6.00 ms", "1.50 ms (0.30×)", "1.50 ms"]
+        html = comparison.page.read_text()
+        assert "(resnet10 1.5 to 40 ms; resnet34 6 to 40 ms)" in html
+
+    def test_other_networks_keep_their_own(self, runs, tmp_path):
+        cost = COST | {"student": COST["student"] | {"latency_ms": 2.5}}
+        write_run(
+            tmp_path / "other", architectures={"student": "c" * 64}, cost=cost, method="hinton"
+        )
+        table = table_of(tmp_path / "other", runs)
+        assert sorted(table["latency_ms"]) == [1.5, 1.5, 2.5, 6.0]
 
 
 class TestTelling:

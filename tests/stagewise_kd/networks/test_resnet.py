@@ -5,7 +5,8 @@ import pytest
 import torch
 from torchvision.models import resnet34
 
-from stagewise_kd.networks.cost import cost
+from stagewise_kd.networks.blocks import architecture_hash
+from stagewise_kd.networks.cost import cost, latencies
 from stagewise_kd.networks.resnet import FEATURES, resnet
 
 PUBLISHED = """model,macs_millions,params_millions
@@ -26,6 +27,26 @@ def test_published_cost(row):
     digits = len(row["params_millions"].split(".")[1])
     assert f"{figures['params'] / 1e6:.{digits}f}" == row["params_millions"]
     assert figures["macs"] / 1e6 == pytest.approx(float(row["macs_millions"]), rel=0.01)
+
+
+def test_latencies_are_measured_in_turns():
+    nets = {name: resnet(name, 3) for name in ("resnet10", "resnet14")}
+    order: list[str] = []
+    for name, net in nets.items():
+        net.register_forward_hook(lambda *_, name=name: order.append(name))
+    found = latencies(nets, (3, 32, 32))
+    assert order == ["resnet10", "resnet14"] * 23
+    assert {name: len(figures) for name, figures in found.items()} == dict.fromkeys(nets, 20)
+
+
+def test_equal_networks_have_one_hash_whatever_their_weights():
+    same = resnet("resnet10", 3), resnet("resnet10", 3, mean=(0.0,) * 3, std=(1.0,) * 3)
+    assert len({architecture_hash(net) for net in same}) == 1
+    others = resnet("resnet14", 3), resnet("resnet10", 4)
+    assert len({architecture_hash(net) for net in (*same, *others)}) == 3
+    for net in same:
+        net.origin = None
+    assert len({architecture_hash(net) for net in same}) == 1
 
 
 def test_published_cost_is_the_reference(shared: Path):
