@@ -8,11 +8,13 @@ from urllib.error import URLError
 from safetensors import safe_open
 from torchvision.models import get_model_weights
 
+from cls_kd.checkpoints import resnet_weights
 from stagewise_kd.networks.blocks import BlockNet
 from stagewise_kd.networks.resnet import resnet
 from stagewise_kd.runs.student import open_student
+from stagewise_kd.system.checkpoints import read_weights
 from stagewise_kd.system.errors import UserError
-from stagewise_kd.system.weights import load_weights, read_weights, strip_prefix
+from stagewise_kd.system.weights import load_weights
 
 
 def load_teacher(config: dict[str, Any], classes: list[str]) -> BlockNet:
@@ -39,27 +41,26 @@ def load_teacher(config: dict[str, Any], classes: list[str]) -> BlockNet:
         weights, described = read_weights(path), _metadata(path)
         network, known = _norm(described, config["data"]), described.get("classes")
     network |= {key: teacher[key] for key in ("mean", "std") if teacher[key]}
-    return _fitted(teacher["name"], weights, network, classes, known, path)
+    return _fitted(teacher["name"], weights, teacher["prefix"], network, classes, known, path)
 
 
 def _fitted(
     name: str,
-    weights: dict[str, Any],
+    tensors: dict[str, Any],
+    prefix: str | None,
     network: dict[str, Any],
     classes: list[str],
     known: list[str] | None,
     path: Path,
 ) -> BlockNet:
     """A network of the head that the weights are of, with those weights."""
-    wanted = set(resnet(name, 2).model.state_dict()) | {"fc.weight", "fc.bias"}
-    weights = strip_prefix(weights, wanted)
+    head, weights = resnet_weights(tensors, name, len(classes), prefix, path)
     first = weights.get("conv1.weight")
     if first is not None and first.ndim == 4 and first.shape[1] != 3:
         raise UserError(
             f"{path}: channels of images: the teacher takes {first.shape[1]}, classifiers read "
             "every image as RGB, grey ones too; give a teacher of three channels"
         )
-    head = "linear" if "fc.weight" in weights else "published"
     last = weights.get("fc.weight" if head == "linear" else "fc.2.weight")
     if last is not None and len(last) != len(classes):
         raise UserError(
@@ -71,7 +72,7 @@ def _fitted(
             f"{path}: the teacher's classes are {', '.join(known[:10])}, the data's "
             f"{', '.join(classes[:10])}; rename the class folders as in the teacher's training"
         )
-    net = resnet(name, len(classes), head, network["mean"], network["std"])  # type: ignore[arg-type]
+    net = resnet(name, len(classes), head, network["mean"], network["std"])
     load_weights(net.model, weights, f"{path} as {name}")
     return net
 

@@ -31,7 +31,7 @@ def load_teacher(config: dict[str, Any], network: dict[str, Any], classes: list[
         known = described["classes"]
     else:
         given = {key: teacher[key] for key in ("mean", "std") if teacher[key]}
-        net = open_weights(path, network | given)
+        net = open_weights(path, network | given, teacher["prefix"])
     _check(path, net, config, classes, known, network["channels"])
     return net
 

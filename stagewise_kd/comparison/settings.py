@@ -6,7 +6,7 @@ from typing import Any
 
 # the same student with any; a method that has a schedule says so itself
 ANYHOW = {"seed", "out", "workers", "graft", "compile", "tracker", "wandb", "schedule"}
-PLACES = {"root", "checkpoint", "store", "accelerator", "dir", "in_memory"}
+PLACES = {"root", "checkpoint", "prefix", "store", "accelerator", "dir", "in_memory"}
 TRAINING = {"teacher.epochs", "teacher.seed", "teacher.pretrained"}  # of no use to a trained one
 AS_DESCRIBED = {  # stagewise distillation as the paper describes it
     "method.schedule": "sequential",

@@ -7,6 +7,7 @@ __all__ = [
     "encoders",
     "matching",
     "origin",
+    "recognizing",
     "resnet",
     "tracing",
     "unet",

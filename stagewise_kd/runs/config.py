@@ -64,9 +64,17 @@ def check_values(config: Config) -> None:
         faults.append(f"reuse={config['reuse']}: give true or false")
     if config.get("cache"):  # a teacher's own run has none
         faults += _cache_faults(config["cache"])
+    faults += _teacher_faults(config.get("teacher") or {})
     if not isinstance(config["lr"], int | float) or not config["lr"] > 0:
         faults.append(f"lr={config['lr']}: give a number above 0")
     raise_faults("bad settings", faults)
+
+
+def _teacher_faults(teacher: dict[str, Any]) -> list[str]:
+    prefix, path = teacher.get("prefix"), teacher.get("checkpoint")
+    if prefix is None or (path and not Path(path).is_dir()):
+        return []
+    return [f"teacher.prefix={prefix}: is for a teacher.checkpoint that is a file, not {path}"]
 
 
 def _cache_faults(cache: dict[str, Any]) -> list[str]:

@@ -31,13 +31,14 @@ from stagewise_kd.networks.matching import Match
 from stagewise_kd.runs.config import to_yaml
 from stagewise_kd.runs.experiment import Experiment, run_experiment
 from stagewise_kd.runs.own_networks import At, Norm, classes_of, name_of, own_networks
+from stagewise_kd.system.checkpoints import read_weights
 from stagewise_kd.system.console import console
 from stagewise_kd.system.errors import UserError
 from stagewise_kd.system.files import path_of
 from stagewise_kd.system.names import Config
 from stagewise_kd.system.processes import device_count, processes, rank
 from stagewise_kd.system.run_folder import open_run
-from stagewise_kd.system.weights import load_weights, read_weights
+from stagewise_kd.system.weights import load_weights
 from stagewise_kd.training.setup import Fitting, Setup
 from stagewise_kd.training.trainer import check_trainer
 

@@ -9,9 +9,10 @@ from torch import nn
 
 from stagewise_kd.networks.blocks import Block, BlockNet
 from stagewise_kd.networks.origin import rebuild
+from stagewise_kd.system.checkpoints import read_weights
 from stagewise_kd.system.errors import UserError
 from stagewise_kd.system.files import read_json, write_json
-from stagewise_kd.system.weights import load_weights, read_weights, write_tensors
+from stagewise_kd.system.weights import load_weights, write_tensors
 
 
 def save_student(folder: Path, net: BlockNet, described: dict[str, Any]) -> None:

@@ -1,3 +1,13 @@
 """Errors, whole-or-absent files, the run folder, processes, number formats, the console."""
 
-__all__ = ["console", "errors", "files", "names", "precision", "processes", "run_folder", "weights"]
+__all__ = [
+    "checkpoints",
+    "console",
+    "errors",
+    "files",
+    "names",
+    "precision",
+    "processes",
+    "run_folder",
+    "weights",
+]

@@ -16,6 +16,7 @@ DATA = {"name": "d", "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "fraction"
 
 def config(path, **teacher) -> dict:
     found = {"name": "resnet10", "checkpoint": str(path), "mean": None, "std": None, "epochs": 7}
+    found["prefix"] = None
     found |= {"head": "published", "pretrained": False, "seed": 0}
     return {"teacher": found | teacher, "data": DATA, "seed": 3, "epochs": 1}
 

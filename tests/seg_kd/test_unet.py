@@ -1,10 +1,12 @@
+from pathlib import Path
+
 import pytest
 import segmentation_models_pytorch as smp
 import torch
 
 import seg_kd
 from seg_kd.decoders import decoder_shape, matched
-from seg_kd.networks import open_smp
+from seg_kd.networks import open_smp, open_weights
 from stagewise_kd.networks.origin import rebuild
 from stagewise_kd.networks.unet import as_blocks, unet
 from stagewise_kd.system.errors import UserError
@@ -91,6 +93,43 @@ def test_opening_a_folder_of_smp_prints_nothing(tmp_path, capsys):
 def test_other_architectures_are_refused(model):
     with pytest.raises(UserError, match=r"expected smp\.Unet with a ResNet encoder"):
         as_blocks(model)
+
+
+def saved(tmp_path, **networks) -> Path:
+    path = tmp_path / "w.ckpt"
+    weights = {
+        f"{name}.{key}": value
+        for name, network in networks.items()
+        for key, value in network.state_dict().items()
+    }
+    torch.save({"state_dict": weights}, path)
+    return path
+
+
+def test_of_several_unets_in_a_file_the_teacher(tmp_path):
+    student = smp.Unet("resnet10", encoder_weights=None, classes=3)
+    old, new = (smp.Unet("resnet10", encoder_weights=None, classes=2) for _ in range(2))
+    wanted = {"encoder": "resnet10", "classes": 2}
+    path = saved(tmp_path, student=student, teacher=new)
+    net = open_weights(path, wanted)
+    assert net.model.segmentation_head[0].weight.equal(new.segmentation_head[0].weight)
+    path = saved(tmp_path, old=old, new=new)
+    with pytest.raises(UserError, match=r"state_dict.old: resnet10; state_dict.new: resnet10"):
+        open_weights(path, wanted)
+    net = open_weights(path, wanted, "new")
+    assert net.model.encoder.conv1.weight.equal(new.encoder.conv1.weight)
+
+
+def test_weights_of_another_network(tmp_path):
+    path = saved(tmp_path, net=smp.Unet("resnet14", encoder_weights=None))
+    with pytest.raises(UserError, match=r"this is a resnet14, .*; pick teacher=resnet14"):
+        open_weights(path, {"encoder": "resnet10", "classes": 1})
+    path = saved(tmp_path, net=smp.Unet("mobilenet_v2", encoder_weights=None))
+    with pytest.raises(UserError, match=r"network of encoder, decoder, .*expected smp.Unet with"):
+        open_weights(path, {"encoder": "resnet10", "classes": 1})
+    path = saved(tmp_path, net=smp.Unet("resnet10", encoder_weights=None, in_channels=1))
+    with pytest.raises(UserError, match=r"encoder.conv1.weight is \(64, 1, 7, 7\), expected"):
+        open_weights(path, {"encoder": "resnet10", "classes": 1})
 
 
 class TestDecoders:
