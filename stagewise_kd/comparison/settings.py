@@ -7,7 +7,12 @@ from typing import Any
 # the same student with any; a method that has a schedule says so itself
 ANYHOW = {"seed", "out", "workers", "graft", "compile", "tracker", "wandb", "schedule"}
 PLACES = {"root", "checkpoint", "prefix", "store", "accelerator", "dir", "in_memory"}
-TRAINING = {"teacher.epochs", "teacher.seed", "teacher.pretrained"}  # of no use to a trained one
+TRAINING = {
+    "teacher.epochs",
+    "teacher.seed",
+    "teacher.pretrained",
+    "teacher.check",
+}  # of no use to a trained one
 AS_DESCRIBED = {  # stagewise distillation as the paper describes it
     "method.schedule": "sequential",
     "method.head": "labels",

@@ -196,10 +196,10 @@ def val_loader(dataset: Dataset[Any], batch_size: int, workers: int) -> DataLoad
 
 
 def eval_loader(
-    dataset: Dataset[Any], batch_size: int, workers: int, view: int | None = None
+    dataset: Dataset[Any], batch_size: int, workers: int, view: int | None = None, step: int = 1
 ) -> DataLoader[Any]:
-    """All samples, in order, in every process: as they are, or one view of each."""
-    numbers = range(len(dataset))  # type: ignore[arg-type]
+    """All samples, or every `step`-th, in order, in every process: as they are, or one view."""
+    numbers = range(0, len(dataset), step)  # type: ignore[arg-type]
     keys: Any = numbers if view is None else [View(view, number) for number in numbers]
     return _loader(dataset, batch_size, workers, keys)
 

@@ -7,6 +7,7 @@ __all__ = [
     "distill",
     "evaluate",
     "experiment",
+    "foreign",
     "front_end",
     "launchers",
     "method",

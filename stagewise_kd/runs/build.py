@@ -17,6 +17,7 @@ from stagewise_kd.methods.task import Task
 from stagewise_kd.networks.blocks import BlockNet
 from stagewise_kd.runs.config import untracked
 from stagewise_kd.runs.experiment import Experiment
+from stagewise_kd.runs.foreign import check_of, val_may_be_seen
 from stagewise_kd.runs.front_end import FrontEnd, load_data
 from stagewise_kd.runs.method import method_of, stage_epochs
 from stagewise_kd.runs.teacher import needs_teacher, trained_teacher
@@ -44,6 +45,7 @@ def build(front_end: FrontEnd, config: Config, text: str, out: Path) -> Experime
     torch.manual_seed(config["seed"])
     data, source = load_data(front_end, config)
     task = front_end.make_task(config, source)
+    seen, check = val_may_be_seen(config, source, data.splits["val"]), check_of(config)
     if needs_teacher(config):
         teacher = front_end.untrained_teacher(config, source)
         student = front_end.make_student(config, source, teacher)
@@ -56,14 +58,14 @@ def build(front_end: FrontEnd, config: Config, text: str, out: Path) -> Experime
     has_teacher = config["teacher"] and config["teacher"]["checkpoint"]
     trained = front_end.load_teacher(config, source) if has_teacher else None
     student = front_end.make_student(config, source, trained)
-    facts = make_facts(config, task)
+    facts = make_facts(config, task) | {"val_may_be_seen": seen}
     if (line := front_end.told(config, student)) and rank() == 0:
         console.print(line, soft_wrap=True)
     classes, size = source.classes, config["data"]["size"]
     described = {"classes": classes, "palette": source.palette, "size": size}
     setup = Setup(student, trained, task, data, make_fitting(config, facts, out))
     plan = make_plan(front_end, config, task, student, trained)
-    return Experiment(setup, plan, facts, text, described, source_hash(source))
+    return Experiment(setup, plan, facts, text, described, source_hash(source), check)
 
 
 def make_plan(

@@ -71,10 +71,13 @@ def check_values(config: Config) -> None:
 
 
 def _teacher_faults(teacher: dict[str, Any]) -> list[str]:
-    prefix, path = teacher.get("prefix"), teacher.get("checkpoint")
-    if prefix is None or (path and not Path(path).is_dir()):
-        return []
-    return [f"teacher.prefix={prefix}: is for a teacher.checkpoint that is a file, not {path}"]
+    prefix, path, check = (teacher.get(key) for key in ("prefix", "checkpoint", "check"))
+    faults = []
+    if prefix is not None and (not path or Path(path).is_dir()):
+        faults.append(f"teacher.prefix={prefix}: is for a teacher.checkpoint that is a file")
+    if check not in (None, True, False):
+        faults.append(f"teacher.check={check}: give true or false")
+    return faults
 
 
 def _cache_faults(cache: dict[str, Any]) -> list[str]:

@@ -136,6 +136,7 @@ def distill(
     plan = as_plan(plan_of(made, ours, theirs, epochs=epochs, **given))
     fitting = _fitting(lr, load.batch_size, load.workers, seed, chosen)
     facts = _facts(made, train, plan_of, ours, theirs, seed, test is not None)
+    facts["val_may_be_seen"] = val is None and facts["needs_teacher"]
     settings = {
         **{"epochs": epochs, "lr": lr, "batch_size": load.batch_size, "seed": seed, "at": told(at)},
         **{key: told(values) for key, values in norm._asdict().items()},

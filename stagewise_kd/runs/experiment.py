@@ -18,6 +18,7 @@ from stagewise_kd.methods.outline import outline, told
 from stagewise_kd.methods.plan import Plan
 from stagewise_kd.networks.blocks import BlockNet, architecture_hash, weights_hash
 from stagewise_kd.networks.cost import costs
+from stagewise_kd.runs.foreign import SEEN, Check, check_teacher
 from stagewise_kd.runs.student import save_student
 from stagewise_kd.system.console import console
 from stagewise_kd.system.errors import UserError
@@ -54,6 +55,7 @@ class Experiment:
         config: the resolved configuration as YAML.
         described: whatever predicting on new images takes: classes, size, ….
         dataset_hash: the content of the whole data set, by which comparisons know it.
+        check: whether a teacher that is no better than chance ends the run.
     """
 
     setup: Setup
@@ -62,6 +64,7 @@ class Experiment:
     config: str
     described: dict[str, Any]
     dataset_hash: str | None = None
+    check: Check = "warn"
 
 
 def bring_to_end(
@@ -111,6 +114,10 @@ def run_experiment(experiment: Experiment, run: RunFolder) -> dict[str, Any]:
     run.check_identity(found)
     if (result := from_first(run.result)) is not None:
         return dict(result)
+    if not from_first((run.path / "manifest.json").is_file()):  # else it was checked then
+        check_teacher(setup, experiment.check, experiment.described.get("classes", []))
+        if experiment.facts.get("val_may_be_seen") and setup.data.labelled and rank() == 0:
+            console.print(SEEN, soft_wrap=True, highlight=False)
     absent = absent_classes(setup.data.counts, experiment.described.get("classes", ()))
     for line in [*absent, *leaks(prints, setup.data.splits)] if rank() == 0 else ():
         console.print(f"warning: {line}", soft_wrap=True, highlight=False)

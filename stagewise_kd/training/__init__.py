@@ -1,6 +1,7 @@
 """Runs the stages of a plan, each from the best epoch of the one before."""
 
 __all__ = [
+    "chance",
     "compiling",
     "graft",
     "progress",

@@ -491,6 +491,27 @@ class TestBadInput:
         error = self.said(capsys, *command, f"teacher.checkpoint={tmp_path / 'grey.pt'}")
         assert "takes 1, classifiers read every image as RGB, grey ones too" in error
 
+    def test_teacher_of_swapped_classes(self, command, capsys, tmp_path, here):
+        model = resnet18(num_classes=2).eval()
+        model.fc, head = torch.nn.Identity(), model.fc
+        levels = (torch.tensor([[200.0], [40.0]]) / 255 - 0.45) / 0.225
+        with torch.no_grad():
+            bright, dark = model(levels.view(2, 1, 1, 1).expand(-1, 3, 32, 32))
+            head.weight[0] = dark - bright
+            head.weight[1] = bright - dark
+            head.bias[0] = (bright - dark) @ (bright + dark) / 2
+            head.bias[1] = -head.bias[0]
+        model.fc = head
+        torch.save(model.state_dict(), tmp_path / "swapped.pt")
+        swapped = [*command, f"teacher.checkpoint={tmp_path / 'swapped.pt'}", "method=hinton"]
+        error = self.said(capsys, *swapped)
+        assert "right on 0.0% of 5 validation images, where chance gives 50.0%" in error
+        assert "order of its classes bright, dark" in error
+        assert cls_kd(*swapped, "teacher.check=false") == 0
+        said = " ".join(capsys.readouterr().err.split())
+        assert "the validation images are cut off train, and a teacher trained elsewhere" in said
+        assert json.loads((here / "run" / "result.json").read_text())["val_may_be_seen"]
+
     def test_pickle_that_is_no_checkpoint(self, command, capsys, tmp_path):
         (tmp_path / "bad.pkl").write_bytes(pickle.dumps({"weights": Path("x")}))
         error = self.said(capsys, *command, f"teacher.checkpoint={tmp_path / 'bad.pkl'}")
