@@ -20,7 +20,7 @@ from typing import Any
 from benchmarks import report, torchdistill_loop
 from benchmarks.loops import MEASURED_EPOCHS, MIN_STEPS, engine, limit, published
 from benchmarks.problem import Problem, classification, segmentation
-from stagewise_kd.cli.hydra_app import guarded
+from stagewise_kd.cli.guarding import guarded
 from stagewise_kd.system.errors import UserError
 from stagewise_kd.system.files import write_json
 

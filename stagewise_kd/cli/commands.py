@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stagewise_kd.cli.help import run_help
-from stagewise_kd.cli.hydra_app import guarded, hydra_run
+from stagewise_kd.cli.guarding import guarded
 from stagewise_kd.system.files import path_of
 
 if TYPE_CHECKING:
@@ -41,15 +40,21 @@ class CommandLine:
 
     def main(self, argv: Sequence[str] | None) -> None:
         """Do what the arguments say and exit with the status of the contract."""
-        sys.exit(guarded(self._work(list(sys.argv[1:] if argv is None else argv))))
+        given = list(sys.argv[1:] if argv is None else argv)
+        sys.exit(guarded(lambda: self._work(given)))
 
-    def _work(self, argv: list[str]) -> Callable[[], object]:
-        if argv[:1] == ["run"]:
-            if {"--help", "-h"} & {*argv}:
-                return lambda: print(run_help(self.name))
-            return lambda: hydra_run(self.name, self.run, argv[1:])
-        args = self._parser().parse_args(argv)
-        return lambda: args.do(args)
+    def _work(self, argv: list[str]) -> None:
+        if argv[:1] != ["run"]:
+            args = self._parser().parse_args(argv)
+            args.do(args)
+        elif {"--help", "-h"} & {*argv}:
+            from stagewise_kd.cli.help import run_help
+
+            print(run_help(self.name))
+        else:
+            from stagewise_kd.cli.hydra_app import hydra_run
+
+            hydra_run(self.name, self.run, argv[1:])
 
     def _parser(self) -> argparse.ArgumentParser:
         parser = argparse.ArgumentParser(prog=f"{self.name}-kd", description=self.about)

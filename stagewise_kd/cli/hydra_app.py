@@ -1,4 +1,4 @@
-"""What both command lines share: Hydra for `run`, one line and status 2 for bad input."""
+"""`run` of both command lines, by Hydra."""
 
 import os
 import sys
@@ -8,16 +8,15 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import ConfigCompositionException, HydraException
+from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from stagewise_kd.runs.composing import composing, config_folder, shared_configs
 from stagewise_kd.runs.config import check_values, resolved
 from stagewise_kd.runs.launchers import check_launcher, launcher_settings
 from stagewise_kd.runs.overrides import as_typed
 from stagewise_kd.runs.study import plan_study, run_study
-from stagewise_kd.system.errors import IncompleteError, UserError
+from stagewise_kd.system.errors import UserError
 
 MULTIRUN = ("-m", "--multirun")
 
@@ -54,6 +53,13 @@ def hydra_run(
         if "Could not override" in str(error):
             raise UserError(_misspelled(str(error), front_end)) from None
         raise
+    except ValueError as error:  # Hydra's of teacher=null
+        if "Config group override" not in str(error):
+            raise
+        raise UserError(
+            "a choice cannot be null: give data=, student=, teacher= and method= a name; without a "
+            "teacher, method=no_teacher"
+        ) from None
 
 
 def _run_one(
@@ -83,38 +89,6 @@ def _check_no_study() -> None:
             f"the experiment is a study that sweeps {', '.join(swept)}; run it with -m, "
             "or give each of them one value for a single run"
         )
-
-
-def guarded(work: Callable[[], object]) -> int:
-    """Run a command: 0 when it ends well, 2 with one clear message for bad input.
-
-    Anything else keeps its traceback and ends with status 1.
-    """
-    try:
-        work()
-    except UserError as error:
-        message = str(error)
-    except (HydraException, OmegaConfBaseException) as error:
-        cause = error.__cause__
-        message = str(cause) if isinstance(cause, UserError) else _one_line(error)
-    except IncompleteError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        message = "interrupted; the same command goes on where it was last saved"
-        print(message, file=sys.stderr)
-        return 1
-    else:
-        return 0
-    if int(os.environ.get("RANK", 0)) == 0:
-        print(f"error: {message}", file=sys.stderr)
-    return 2
-
-
-def _one_line(error: Exception) -> str:
-    text = str(error).split("Config search path")[0]
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return " ".join(line for line in lines if not line.startswith(("full_key", "object_type")))
 
 
 def _misspelled(message: str, front_end: str) -> str:

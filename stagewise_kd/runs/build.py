@@ -50,9 +50,9 @@ def build(front_end: FrontEnd, config: Config, text: str, out: Path) -> Experime
         teacher = front_end.untrained_teacher(config, source)
         student = front_end.make_student(config, source, teacher)
         # before hours of training
-        check_plan(
-            make_plan(front_end, config, task, student, teacher), student, teacher, data.shape
-        )
+        plan = make_plan(front_end, config, task, student, teacher)
+        check_plan(plan, student, teacher, data.shape)
+        make_fitting(config, make_facts(config, task), out)
         with torch.random.fork_rng(devices=[]):
             config = trained_teacher(partial(build, front_end), config, front_end, source)
     has_teacher = config["teacher"] and config["teacher"]["checkpoint"]

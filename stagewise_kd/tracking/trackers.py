@@ -8,7 +8,16 @@ from uuid import uuid4
 
 from stagewise_kd.system.files import write_text
 from stagewise_kd.system.names import Config, data_name
-from stagewise_kd.tracking.wandb_run import Mode, check_installed, check_mode, files_in, start, stop
+from stagewise_kd.system.processes import rank
+from stagewise_kd.tracking.wandb_run import (
+    Mode,
+    check_account,
+    check_installed,
+    check_mode,
+    files_in,
+    start,
+    stop,
+)
 from stagewise_kd.training.tracker import Tracker
 
 if TYPE_CHECKING:
@@ -55,10 +64,12 @@ def wandb_tracker(
         tags: of the run, beside what names the experiment: dataset, method, student, ….
 
     Raises:
-        UserError: wandb is not installed.
+        UserError: wandb is not installed, or knows no account that it could send to.
     """
     check_installed("wandb")
     check_mode(mode)
+    if rank() == 0:
+        check_account(mode)
     path = run_path.absolute()
     options = {
         "mode": mode,

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,6 +30,23 @@ def check_mode(mode: str) -> None:
     """Raise a `UserError` where a mode is unknown."""
     if mode not in ("offline", "online"):
         raise UserError(f"wandb.mode={mode}: give offline or online")
+
+
+def check_account(mode: Mode) -> None:
+    """Raise a `UserError` where a run is to be sent and W&B knows nobody to send it for."""
+    if mode == "offline":
+        return
+    import wandb
+
+    # Older ones know no such argument, and ask on a terminal alone.
+    quiet: dict[str, Any] = {"prompt": False}
+    try:
+        known = wandb.login(**(quiet if "prompt" in signature(wandb.login).parameters else {}))
+        reason = "no API key is set"
+    except wandb.Error as error:
+        known, reason = False, str(error)
+    if not known:
+        raise UserError(f"wandb.mode=online: {reason}; run wandb login, or set wandb.mode=offline")
 
 
 def start(folder: Path, mode: Mode, **options: Any) -> "wandb.Run":

@@ -267,6 +267,11 @@ class TestWandb:
         with pytest.raises(UserError, match=r"wandb.mode=maybe: give offline or online"):
             wandb_tracker(folder, CONFIG, FACTS, mode="maybe")
 
+    def test_online_without_an_account(self, folder, home, monkeypatch):
+        monkeypatch.delenv("WANDB_API_KEY", raising=False)
+        with pytest.raises(UserError, match=r"wandb.mode=online: no API key .*wandb login, or set"):
+            wandb_tracker(folder, CONFIG, FACTS, mode="online")
+
     def test_a_whole_run(self, tmp_path, home):
         setup = make_setup()
         tracker = wandb_tracker(tmp_path / "run", CONFIG, FACTS, group="mine")
