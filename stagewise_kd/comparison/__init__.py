@@ -12,6 +12,7 @@ __all__ = [
     "publish",
     "report",
     "runs",
+    "scratch",
     "settings",
     "table",
     "trends",

@@ -14,6 +14,7 @@ from stagewise_kd.comparison.latency import differing
 from stagewise_kd.comparison.page import Exhibit, page
 from stagewise_kd.comparison.paper import beside
 from stagewise_kd.comparison.runs import Group, Run, read_runs, told_apart
+from stagewise_kd.comparison.scratch import ahead
 from stagewise_kd.comparison.table import markdown, shown, summary
 from stagewise_kd.system.files import write_text, writing_into
 
@@ -29,6 +30,7 @@ class Comparison:
         differences: of each method from stagewise distillation; `paired.differences` tells its
             columns.
         published: published figures and ours; `paper.beside` tells its columns.
+        no_gain: where students are better from scratch, from `scratch.ahead`.
         figures: names and PNG files; an SVG lies beside each.
         gallery: as given.
         page: index.html.
@@ -39,6 +41,7 @@ class Comparison:
     text: pd.DataFrame
     differences: pd.DataFrame
     published: pd.DataFrame
+    no_gain: list[str]
     figures: dict[str, Path]
     gallery: Sequence[Exhibit]
     page: Path
@@ -63,12 +66,12 @@ def compare(runs: Sequence[Path], out: Path, gallery: Sequence[Exhibit] = ()) ->
     groups = told_apart(found)
     table = summary(groups)
     text = shown(table, found[0].result["columns"])
-    differences, published = paired.differences(groups), beside(groups)
+    differences, published, no_gain = paired.differences(groups), beside(groups), ahead(groups)
     drawn = _figures(groups, table)
     title = f"{len(found)} run{'s' * (len(found) > 1)} on {', '.join(_datasets(groups))}"
     winners = paired.clear_winners(groups)
     with writing_into(out):
-        _write_tables(out, table, text, differences, published)
+        _write_tables(out, table, text, differences, published, no_gain)
         svgs = {name: save(figure, out / name) for name, figure in drawn.items()}
         html = page(
             title,
@@ -80,10 +83,13 @@ def compare(runs: Sequence[Path], out: Path, gallery: Sequence[Exhibit] = ()) ->
             differences=paired.shown(differences) if len(differences) else None,
             published=paper_tables.tables(published),
             latencies=differing(groups),
+            no_gain=no_gain,
         )
         write_text(out / "index.html", html)
     pngs = {name: out / f"{name}.png" for name in drawn}
-    return Comparison(found, table, text, differences, published, pngs, gallery, out / "index.html")
+    return Comparison(
+        found, table, text, differences, published, no_gain, pngs, gallery, out / "index.html"
+    )
 
 
 def _write_tables(
@@ -92,10 +98,11 @@ def _write_tables(
     text: pd.DataFrame,
     differences: pd.DataFrame,
     published: pd.DataFrame,
+    no_gain: Sequence[str],
 ) -> None:
-    below = ""
+    below = "".join(f"\n**Distilling does not pay.** {line}\n" for line in no_gain)
     if len(differences):
-        below = f"\nDifferences. {paired.NOTE}\n\n{markdown(paired.shown(differences))}"
+        below += f"\nDifferences. {paired.NOTE}\n\n{markdown(paired.shown(differences))}"
         write_text(out / "differences.csv", differences.to_csv(index=False))
     if len(published):
         write_text(out / "published.csv", published.to_csv(index=False))

@@ -61,6 +61,7 @@ def page(
     differences: pd.DataFrame | None,
     published: Mapping[str, pd.DataFrame],
     latencies: Sequence[str],
+    no_gain: Sequence[str],
 ) -> str:
     """The text of the page.
 
@@ -74,6 +75,7 @@ def page(
         differences: as text, from `paired.shown`; None: there are none.
         published: headings and tables, from `paper_tables.tables`.
         latencies: networks that were recorded with far other ones, from `latency.differing`.
+        no_gain: where students are better from scratch, from `scratch.ahead`.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -99,6 +101,7 @@ def page(
         differences_note=paired.NOTE,
         published=published,
         latencies=latencies,
+        no_gain=no_gain,
         ratios=any("×" in cell for cell in text["latency"]),
         published_note=paper_tables.NOTE,
         seen=any(run.result.get("val_may_be_seen") for run in runs),

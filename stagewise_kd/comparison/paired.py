@@ -39,11 +39,21 @@ def differences(groups: Sequence[Group]) -> pd.DataFrame:
     """
     rows = [
         _row(group, reference)
-        for peers in _peers(groups)
-        for group in peers
-        for reference in _references(group, peers)
+        for alike in peers(groups)
+        for group in alike
+        for reference in _references(group, alike)
     ]
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def peers(groups: Sequence[Group]) -> list[list[Group]]:
+    """Groups of the same data, labels, student and protocol."""
+    found: dict[str, list[Group]] = {}
+    for group in groups:
+        facts = [group[fact] for fact in ("dataset", "data_fraction", "student", "protocol")]
+        setting = {k: v for k, v in group.chosen.items() if k.split(".")[0] in SETTING}
+        found.setdefault(repr((facts, sorted(setting.items()))), []).append(group)
+    return list(found.values())
 
 
 def clear_winners(groups: Sequence[Group]) -> set[str]:
@@ -52,18 +62,27 @@ def clear_winners(groups: Sequence[Group]) -> set[str]:
     Such a group has at least one peer, and its interval against each one lies above 0.
     """
     found = set()
-    for peers in _peers(groups):
-        sign = direction(peers[0].runs[0].result)
-        best = max(peers, key=lambda group: sign * np.mean([*_scores(group).values()]))
-        bounds = [interval(sign * paired(best, group)) for group in peers if group is not best]
+    for alike in peers(groups):
+        sign = direction(alike[0].runs[0].result)
+        best = max(alike, key=lambda group: sign * np.mean([*scores(group).values()]))
+        bounds = [interval(sign * paired(best, group)) for group in alike if group is not best]
         if bounds and all(pair is not None and pair[0] > 0 for pair in bounds):
             found.add(best.name)
     return found
 
 
+def scores(group: Group) -> dict[int, float]:
+    """Main metric by seed; of a seed run twice the mean."""
+    metric = main_metric(group.runs[0].result)
+    found: dict[int, list[float]] = {}
+    for run in group.runs:
+        found.setdefault(run.result["seed"], []).append(run.result["student_metrics"][metric])
+    return {seed: float(np.mean(scores)) for seed, scores in found.items()}
+
+
 def paired(group: Group, other: Group) -> NDArray[np.float64]:
     """Main metric of a group less that of another, for each seed that both have."""
-    ours, theirs = _scores(group), _scores(other)
+    ours, theirs = scores(group), scores(other)
     return np.array([ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())])
 
 
@@ -98,16 +117,6 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({name: column for name, column in columns.items() if column is not None})
 
 
-def _peers(groups: Sequence[Group]) -> list[list[Group]]:
-    """Groups of the same data, labels, student and protocol."""
-    found: dict[str, list[Group]] = {}
-    for group in groups:
-        facts = [group[fact] for fact in ("dataset", "data_fraction", "student", "protocol")]
-        setting = {k: v for k, v in group.chosen.items() if k.split(".")[0] in SETTING}
-        found.setdefault(repr((facts, sorted(setting.items()))), []).append(group)
-    return list(found.values())
-
-
 def _references(group: Group, peers: Sequence[Group]) -> list[Group]:
     """What a group is held against; nothing where it is the reference itself."""
     stagewise = [peer for peer in peers if peer["reference"]]
@@ -129,15 +138,6 @@ def _default_first(decoder: str | None) -> tuple[bool, str]:
 def _distance(one: Settings, other: Settings) -> int:
     """How many settings two groups do not share, beside the methods' own."""
     return len({name for name, _ in one.items() ^ other.items()})
-
-
-def _scores(group: Group) -> dict[int, float]:
-    """Main metric by seed; of a seed run twice the mean."""
-    metric = main_metric(group.runs[0].result)
-    found: dict[int, list[float]] = {}
-    for run in group.runs:
-        found.setdefault(run.result["seed"], []).append(run.result["student_metrics"][metric])
-    return {seed: float(np.mean(scores)) for seed, scores in found.items()}
 
 
 def _row(group: Group, reference: Group) -> dict[str, object]:

@@ -9,6 +9,7 @@ import pytest
 from stagewise_kd.comparison.compare import compare
 from stagewise_kd.comparison.paired import clear_winners, differences, interval, shown
 from stagewise_kd.comparison.runs import read_runs, told_apart
+from stagewise_kd.comparison.scratch import ahead
 from tests.fake_runs import segmentation, write_run
 
 
@@ -134,6 +135,44 @@ class TestWinners:
     def test_alone(self, tmp_path):
         write_seeds(tmp_path, "s", [0.80, 0.82, 0.84])
         assert self.winners(tmp_path) == set()
+
+
+class TestFromScratch:
+    """A teacher that knows no more than the data does."""
+
+    def said(self, folder: Path) -> list[str]:
+        return ahead(told_apart(read_runs([folder])))
+
+    def test_the_report_says_so(self, tmp_path):
+        write_seeds(tmp_path / "study", "s", [0.70, 0.72, 0.74])
+        write_seeds(tmp_path / "study", "h", [0.60, 0.62, 0.64], method="hinton")
+        write_seeds(tmp_path / "study", "n", [0.79, 0.81, 0.83], method="no_teacher")
+        comparison = compare([tmp_path / "study"], tmp_path / "out")
+        (line,) = comparison.no_gain
+        assert line.startswith(
+            "shapes: resnet10 reaches accuracy 0.8100 from scratch (no_teacher), and at most "
+            "0.7200 with the teacher (stagewise). The teacher knows no more than the labels"
+        )
+        assert line in comparison.page.read_text()
+        assert line in (tmp_path / "out" / "table.md").read_text()
+
+    def test_few_seeds_are_a_hint(self, tmp_path):
+        write_seeds(tmp_path, "s", [0.70])
+        write_seeds(tmp_path, "n", [0.71], method="no_teacher", data={"fraction": 1.0})
+        assert "(stagewise), with 1 seed no more than a hint." in self.said(tmp_path)[0]
+
+    @pytest.mark.parametrize(
+        ("taught", "options"),
+        [
+            ([0.80, 0.82, 0.84], {}),  # better
+            ([0.70, 0.80, 0.90], {}),  # worse by less than the noise
+            ([0.70, 0.70, 0.70], {"head": "teacher"}),  # has seen no label
+        ],
+    )
+    def test_nothing_to_say(self, tmp_path, taught, options):
+        write_seeds(tmp_path, "s", taught, options=options)
+        write_seeds(tmp_path, "n", [0.81, 0.81, 0.81], method="no_teacher")
+        assert self.said(tmp_path) == []
 
 
 def test_files_and_page(tmp_path):
