@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,17 +38,26 @@ def guarded(work: Callable[[], object]) -> int:
 
 @contextmanager
 def _interrupts() -> Iterator[list[int]]:
-    """Notes Ctrl-C, which is raised as ever."""
+    """Notes Ctrl-C, which is raised as ever, and again where Python would drop it."""
     found: list[int] = []
 
     def note(number: int, frame: Any) -> None:
         found.append(number)
         signal.default_int_handler(number, frame)
 
-    before = signal.signal(signal.SIGINT, note)
+    def again(dropped: Any) -> None:
+        # What is raised in a callback goes no further, and every import has some.
+        if dropped.exc_type is KeyboardInterrupt:
+            threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT)).start()
+        else:
+            hook(dropped)
+
+    before, hook = signal.signal(signal.SIGINT, note), sys.unraisablehook
+    sys.unraisablehook = again
     try:
         yield found
     finally:
+        sys.unraisablehook = hook
         signal.signal(signal.SIGINT, before)
 
 

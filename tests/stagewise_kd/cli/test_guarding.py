@@ -1,9 +1,10 @@
 import signal
+import time
 import warnings
 
 import pytest
 
-from stagewise_kd.cli.guarding import guarded
+from stagewise_kd.cli.guarding import INTERRUPTED, guarded
 from stagewise_kd.system.errors import IncompleteError, UserError
 
 
@@ -12,6 +13,16 @@ def interrupted_import() -> None:
         signal.raise_signal(signal.SIGINT)
     except KeyboardInterrupt:
         raise RecursionError("half of a module") from None
+
+
+def interrupted_callback() -> None:
+    class Freed:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    Freed()
+    time.sleep(10)
+    pytest.fail("the interrupt was dropped")
 
 
 def raise_it(error: BaseException) -> None:
@@ -24,7 +35,8 @@ def raise_it(error: BaseException) -> None:
         (lambda: None, 0, ""),
         (lambda: raise_it(UserError("bad")), 2, "error: bad\n"),
         (lambda: raise_it(IncompleteError("one of two")), 1, "error: one of two\n"),
-        (interrupted_import, 1, "interrupted; the same command goes on where it was last saved\n"),
+        (interrupted_import, 1, f"{INTERRUPTED}\n"),
+        (interrupted_callback, 1, f"{INTERRUPTED}\n"),
     ],
 )
 def test_status_and_one_line(capsys, work, status, said):
