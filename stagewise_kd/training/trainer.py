@@ -36,6 +36,7 @@ TAKEN = {
     **dict.fromkeys(OWN, ""),
     **dict.fromkeys(("max_epochs", "min_epochs", "max_steps", "min_steps", "max_time"), LENGTH),
     "callbacks": "",
+    "plugins": "",
     "enable_checkpointing": "",
     "fast_dev_run": "for a quick look, set epochs=1 and a small data.fraction",
     "barebones": "",
@@ -95,9 +96,14 @@ def check_trainer(options: dict[str, Any]) -> None:
         faults.append(
             "trainer.check_val_every_n_epoch: the best epoch is chosen by validating every one"
         )
-    for name in ("limit_train_batches", "limit_val_batches", "accumulate_grad_batches"):
+    for name in ("limit_train_batches", "limit_val_batches"):
         if options.get(name, 1) == 0:
             faults.append(f"trainer.{name}=0: every epoch trains, and every one is validated")
+    steps, clip = options.get("accumulate_grad_batches", 1), options.get("gradient_clip_val")
+    if not isinstance(steps, int) or steps < 1:
+        faults.append(f"trainer.accumulate_grad_batches={steps}: give a whole number from 1 up")
+    if isinstance(clip, int | float) and clip < 0:  # which would turn the gradients round
+        faults.append(f"trainer.gradient_clip_val={clip}: give a number from 0 up")
     raise_faults("bad settings", faults)
     precision = "32-true" if asked == "auto" else asked
     try:
