@@ -112,10 +112,11 @@ def _compare(
     from stagewise_kd.comparison.publish import publish
     from stagewise_kd.comparison.report import print_table
     from stagewise_kd.system.console import console
-    from stagewise_kd.tracking.wandb_run import check_installed
+    from stagewise_kd.tracking.wandb_run import check_account, check_installed
 
     if args.wandb:
         check_installed("wandb")
+        check_account(args.wandb_mode)
     comparison = compare(args.runs, args.out, gallery(args.runs))
     print_table(comparison.text)
     for line in comparison.no_gain:

@@ -22,6 +22,7 @@ from stagewise_kd.system.errors import UserError
 from stagewise_kd.system.run_folder import open_run
 from stagewise_kd.tracking import wandb_run
 from stagewise_kd.tracking.trackers import tensorboard_tracker, wandb_tracker
+from tests.cls_kd.test_cli import TINY, cls_kd
 from tests.engine import experiment, make_setup
 from tests.fake_runs import write_run
 
@@ -271,6 +272,20 @@ class TestWandb:
         monkeypatch.delenv("WANDB_API_KEY", raising=False)
         with pytest.raises(UserError, match=r"wandb.mode=online: no API key .*wandb login, or set"):
             wandb_tracker(folder, CONFIG, FACTS, mode="online")
+
+    def test_no_account_is_found_before_a_teacher_is_trained(self, tmp_path, monkeypatch, capsys):
+        monkeypatch.chdir(tmp_path)
+        online = ["tracker=wandb", "wandb.mode=online"]
+        assert cls_kd("run", *TINY, "data.source.train=40", "data.source.test=8", *online) == 2
+        assert "error: wandb.mode=online: no API key is set" in capsys.readouterr().err
+        assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+    def test_no_account_is_found_before_runs_are_compared(self, tmp_path, capsys):
+        write_run(tmp_path / "run")
+        online = ["--wandb", "--wandb-mode", "online", "--out", str(tmp_path / "out")]
+        assert cls_kd("compare", str(tmp_path / "run"), *online) == 2
+        assert "no API key is set; run wandb login" in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
 
     def test_a_whole_run(self, tmp_path, home):
         setup = make_setup()
