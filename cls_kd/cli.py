@@ -1,13 +1,19 @@
 """The command line: cls-kd run | status | compare | evaluate | predict."""
 
-from argparse import Namespace
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from stagewise_kd.cli.commands import CommandLine
+from stagewise_kd.cli.start import interruptible
+
+if TYPE_CHECKING:
+    from argparse import Namespace
 
 
+@interruptible
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of `cls-kd`."""
+    from stagewise_kd.cli.commands import CommandLine
+
     CommandLine(
         "cls",
         "Shrink a trained image classifier, block by block.",
@@ -25,14 +31,14 @@ def _run(cfg: object) -> None:
     run(front_end, cfg)  # type: ignore[arg-type]
 
 
-def _evaluate(args: Namespace) -> None:
+def _evaluate(args: "Namespace") -> None:
     from cls_kd import front_end
     from stagewise_kd.runs.evaluate import evaluate
 
     evaluate(front_end, args.run, args.overrides)
 
 
-def _predict(args: Namespace) -> None:
+def _predict(args: "Namespace") -> None:
     from cls_kd.predict import predict
 
     predict(args.run, args.paths, args.out, args.top)

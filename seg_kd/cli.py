@@ -1,18 +1,22 @@
 """The command line: seg-kd run | status | compare | evaluate | predict."""
 
-from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stagewise_kd.cli.commands import CommandLine
+from stagewise_kd.cli.start import interruptible
 
 if TYPE_CHECKING:
+    from argparse import Namespace
+
     from stagewise_kd.comparison.page import Exhibit
 
 
+@interruptible
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of `seg-kd`."""
+    from stagewise_kd.cli.commands import CommandLine
+
     CommandLine(
         "seg",
         "Shrink a trained U-Net, block by block.",
@@ -34,14 +38,14 @@ def _run(cfg: object) -> None:
     run(front_end, cfg)  # type: ignore[arg-type]
 
 
-def _evaluate(args: Namespace) -> None:
+def _evaluate(args: "Namespace") -> None:
     from seg_kd import front_end
     from stagewise_kd.runs.evaluate import evaluate
 
     evaluate(front_end, args.run, args.overrides)
 
 
-def _predict(args: Namespace) -> None:
+def _predict(args: "Namespace") -> None:
     from seg_kd.predict import predict
 
     predict(args.run, args.paths, args.out, args.tile, args.overlap)

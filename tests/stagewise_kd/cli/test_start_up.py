@@ -1,5 +1,6 @@
 """Help and messages about settings, which need not wait for torch."""
 
+import re
 import subprocess
 import sys
 
@@ -37,6 +38,31 @@ def test_help_tells_every_setting_and_its_default(front_end):
     assert "\n  epochs=10                          of each stage\n" in text
     assert "method=stagewise|hinton|no_teacher|simultaneous\n" in text
     assert max(map(len, text.splitlines())) <= 100
+
+
+INTERRUPTED = """
+import sys
+
+class CtrlC:
+    def find_spec(self, name, path, target=None):
+        if name == {module!r}:
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, CtrlC())
+from {front_end}_kd.cli import main
+main(["run"])
+"""
+
+
+@pytest.mark.parametrize("front_end", ["cls", "seg"])
+@pytest.mark.parametrize("module", ["argparse", "hydra", "torch"])
+def test_an_interrupted_import_ends_in_one_line(front_end, module, tmp_path):
+    program = INTERRUPTED.format(module=module, front_end=front_end)
+    command = [sys.executable, "-c", program]
+    found = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert (found.returncode, found.stdout) == (1, "")
+    assert re.fullmatch("interrupted(; the same command goes on .*)?\n", found.stderr)
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.parametrize("front_end", ["cls", "seg"])
