@@ -49,7 +49,7 @@ def open_weights(path: Path, network: dict[str, Any], prefix: str | None = None)
     weights = read_weights(path)
     wanted = network["encoder"]
     first = [v for k, v in weights.items() if k.endswith("encoder.conv1.weight")]
-    inputs = first[0].shape[1] if first else network["channels"]
+    inputs = first[0].shape[1] if first else network.get("channels", 3)
     shape = {"in_channels": inputs, "depth": network.get("depth", 5)}
     with torch.device("meta"):
         known = {name: _encoder(name, shape) for name in DEPTHS}
