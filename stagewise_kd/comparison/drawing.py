@@ -17,6 +17,7 @@ Style = dict[str, Any]
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DASHES: Any = ("-", "--", "-.", ":")
 MARKERS = "osD^vP"
+WIDTH = 1.5  # of a line, in points
 TEACHER: Style = {"color": "black", "linestyle": "--", "linewidth": 1.2}
 DOT: Style = {"marker": "o", "markersize": 4}
 STAR: Style = {"color": "black", "linestyle": "", "marker": "*", "markersize": 13}
@@ -62,7 +63,13 @@ def colour(number: int) -> str:
 def line(number: int, x: Any = (), y: Any = (), **style: Any) -> Line2D:
     """The line of a group: its colour, and other dashes where colours run out."""
     dashes = DASHES[number // len(COLOURS) % len(DASHES)]
-    return Line2D(x, y, color=colour(number), linestyle=dashes, linewidth=1.5, **style)
+    look = {"color": colour(number), "linestyle": dashes, "linewidth": WIDTH}
+    return Line2D(x, y, **look | style)
+
+
+def widths(curves: Sequence[Any]) -> list[float]:
+    """Of each curve its width: wider where later ones are the same and would hide it."""
+    return [WIDTH * (1 + 2 * curves[n + 1 :].count(curve)) for n, curve in enumerate(curves)]
 
 
 def mark(number: int, x: Any = (), y: Any = ()) -> Line2D:

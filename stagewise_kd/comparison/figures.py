@@ -3,7 +3,6 @@
 import math
 import textwrap
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import matplotlib
 import pandas as pd
@@ -19,10 +18,10 @@ from stagewise_kd.comparison.drawing import (
     colour,
     line,
     new_figure,
-    teachers,
+    widths,
     with_legend,
 )
-from stagewise_kd.comparison.runs import Group, main_metric
+from stagewise_kd.comparison.runs import Group, Run, main_metric
 from stagewise_kd.comparison.trends import cost_and_score, fraction_scores, seconds_and_score
 
 
@@ -40,7 +39,7 @@ def draw(groups: Sequence[Group], table: pd.DataFrame) -> dict[str, Figure]:
     with matplotlib.rc_context(LOOK):
         found = {
             "curves": learning_curves(groups),
-            "graft": graft_scores(groups, table),
+            "graft": graft_scores(groups),
             "fractions": fraction_scores(groups, table, "data_fraction"),
             "labels": fraction_scores(groups, table, "label_fraction"),
             "pareto": cost_and_score(groups, table),
@@ -70,42 +69,54 @@ def learning_curves(groups: Sequence[Group]) -> Figure | None:
         axes = figure.add_subplot(high, wide, place)
         axes.set(title=name, ylabel=f"val {monitor}", xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        for number, run, stage in lines:
-            if (stage["name"], stage["best"]["monitor"]) == (name, monitor):
-                rows = run.metrics
-                rows = rows[(rows["stage"] == name) & (rows["name"] == f"val/{monitor}")]
-                _curve(axes, rows, stage["best"], number)
+        own = [
+            (number, stage["best"], _history(run, name, monitor))
+            for number, run, stage in lines
+            if (stage["name"], stage["best"]["monitor"]) == (name, monitor)
+        ]
+        wide_as = widths([history for *_, history in own])
+        for (number, best, history), width in zip(own, wide_as, strict=True):
+            axes.add_line(line(number, *history, linewidth=width))
+            axes.plot(best["epoch"] + 1, best["value"], "o", color=colour(number), markersize=4)
+        axes.autoscale_view()
         if monitor == "loss":
             _log_scale(axes)
     return with_legend(figure, [line(number) for number in range(len(groups))], _names(groups))
 
 
-def graft_scores(groups: Sequence[Group], table: pd.DataFrame) -> Figure | None:
-    """Score of the student's blocks so far inside the teacher, by stage; the teacher dashed."""
+def graft_scores(groups: Sequence[Group]) -> Figure | None:
+    """Score of the student's blocks so far inside the teacher, by stage; the teacher dashed.
+
+    Runs with a single such score, whose blocks all trained at once, have no course to show.
+    """
     metric = main_metric(groups[0].runs[0].result)
-    grafts = [
+    every = [
         (number, {s["name"]: s["graft"][metric] for s in run.result["stages"] if s.get("graft")})
         for number, group in enumerate(groups)
         for run in group.runs
     ]
+    grafts = [(number, scores) for number, scores in every if len(scores) > 1]
     longest = sorted((scores for _, scores in grafts), key=len, reverse=True)
     names = list(dict.fromkeys(name for scores in longest for name in scores))
     if not names:
         return None
-    drawn = {number for number, scores in grafts if scores}
+    drawn = list(dict.fromkeys(number for number, _ in grafts))
     figure = new_figure(6.4, 3.4, len(drawn) + 1)
     axes = figure.add_subplot()
     axes.set(ylabel=f"val {metric} of the graft", xlabel="student blocks inside the teacher up to")
     axes.set_xticks(range(len(names)), names)
-    for number, scores in grafts:
+    wide_as = widths([scores for _, scores in grafts])
+    for (number, scores), width in zip(grafts, wide_as, strict=True):
         places = [names.index(name) for name in scores]
-        axes.add_line(line(number, places, list(scores.values()), **DOT))
-    for row in teachers(table):
-        axes.axhline(row[metric], **TEACHER)
+        axes.add_line(line(number, places, list(scores.values()), linewidth=width, **DOT))
+    results = [run.result for number in drawn for run in groups[number].runs]
+    whole = {found[metric] for r in results if (found := r.get("teacher_val_metrics"))}
+    for score in whole:
+        axes.axhline(score, **TEACHER)
     axes.autoscale_view()
     lines = [line(number, **DOT) for number in drawn]
-    teacher = Line2D([], [], **TEACHER, label="teacher, test split")
-    return with_legend(figure, [*lines, teacher], _names(groups[number] for number in drawn))
+    lines += [Line2D([], [], **TEACHER, label="the teacher itself, same split")] if whole else []
+    return with_legend(figure, lines, _names(groups[number] for number in drawn))
 
 
 def class_scores(table: pd.DataFrame) -> Figure | None:
@@ -129,10 +140,11 @@ def class_scores(table: pd.DataFrame) -> Figure | None:
     return figure
 
 
-def _curve(axes: Axes, history: pd.DataFrame, best: dict[str, Any], number: int) -> None:
-    axes.add_line(line(number, history["epoch"] + 1, history["value"]))
-    axes.plot(best["epoch"] + 1, best["value"], "o", color=colour(number), markersize=4)
-    axes.autoscale_view()
+def _history(run: Run, stage: str, monitor: str) -> tuple[list[int], list[float]]:
+    """Epochs, from 1, and what they gave on the validation split."""
+    rows = run.metrics
+    rows = rows[(rows["stage"] == stage) & (rows["name"] == f"val/{monitor}")]
+    return list(rows["epoch"] + 1), list(rows["value"])
 
 
 def _log_scale(axes: Axes) -> None:

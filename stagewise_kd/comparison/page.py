@@ -19,8 +19,10 @@ from stagewise_kd.comparison.table import LEFT
 
 Picture = NDArray[np.uint8]
 CAPTIONS = {
-    "curves": "What each stage is judged by on the validation split; a dot marks the epoch kept.",
-    "graft": "The student's finished blocks inside the teacher, after each stage, without labels.",
+    "curves": "What each stage is judged by on the validation split; a dot marks the epoch kept. A "
+    "wide line has an equal one on top.",
+    "graft": "The student's finished blocks inside the teacher, after each stage, before any stage "
+    "learns from labels; on the validation split.",
     "fractions": "Test score against how much of the train split was used, mean and standard "
     "deviation over seeds; the teacher dashed.",
     "labels": "Test score against how many of the images brought their labels, mean and standard "

@@ -158,8 +158,9 @@ def _row(group: Group, reference: Group) -> dict[str, object]:
 
 
 def _label(group: Group) -> str:
-    words = " ".join(word for word in (group["decoder"], group["method"]) if word)
-    return ", ".join([words, *(f"{name}={value}" for name, value in group.settings.items())])
+    settings = {"decoder": group["decoder"]} if group["decoder"] else {}
+    told = (f"{name}={value}" for name, value in (settings | group.settings).items())
+    return ", ".join([group["method"], *told])
 
 
 def _signed(value: float) -> str:

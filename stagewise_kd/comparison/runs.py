@@ -185,9 +185,10 @@ def _order(run: Run) -> tuple[str, ...]:
 
 def _name(run: Run, settings: dict[str, str], varied: set[str]) -> str:
     result = run.result
-    parts = [str(result[key]) for key in ("student", "decoder") if key in varied and result[key]]
-    notes = [result["dataset"]] if "dataset" in varied else []
+    student = [result["student"]] if "student" in varied else []
+    notes = [f"decoder={result['decoder']}"] if "decoder" in varied and result["decoder"] else []
+    notes += [result["dataset"]] if "dataset" in varied else []
     notes += [f"{100 * result['data_fraction']:g}% of data"] if "data_fraction" in varied else []
     notes += [f"{name}={value}" for name, value in settings.items()]
     notes += ["paper protocol"] if "protocol" in varied and result["protocol"] == "paper" else []
-    return ", ".join([" ".join([*parts, result["method"]]), *notes])
+    return ", ".join([" ".join([*student, result["method"]]), *notes])

@@ -83,12 +83,12 @@ def _line_names(groups: Sequence[Group], fraction: Fraction) -> list[str]:
 
 
 def _line_name(group: Group, ignored: set[str]) -> str:
-    words = " ".join(word for word in (group["decoder"], group["method"]) if word)
-    notes = [f"{name}={value}" for name, value in group.settings.items() if name not in ignored]
+    notes = [f"decoder={group['decoder']}"] if group["decoder"] else []
+    notes += [f"{name}={value}" for name, value in group.settings.items() if name not in ignored]
     if "label_fraction" in ignored and group["data_fraction"] != 1:
         notes.append(f"{100 * group['data_fraction']:.4g}% of data")
     notes += ["paper protocol"] if group["protocol"] == "paper" else []
-    return ", ".join([words, *notes])
+    return ", ".join([group["method"], *notes])
 
 
 def _score_line(

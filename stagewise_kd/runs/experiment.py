@@ -126,7 +126,7 @@ def run_experiment(experiment: Experiment, run: RunFolder) -> dict[str, Any]:
     shared = SharedStages(setup.fitting.reuse, _basis(experiment, found))
     records = run_plan(experiment.plan, adapters, setup, run, shared)
     stages = [{k: v for k, v in record.items() if k not in INTERNAL} for record in records]
-    figures = {**_main(setup), **_figures(setup), "stages": stages, **_totals(stages)}
+    figures = {**_main(setup), **_figures(setup, stages), "stages": stages, **_totals(stages)}
     result = {**experiment.facts, "images": len(setup.data.train), **figures}  # type: ignore[arg-type]
     if rank() == 0:
         task = {"task": setup.task.name}
@@ -204,16 +204,19 @@ def _main(setup: Setup) -> dict[str, Any]:
     }
 
 
-def _figures(setup: Setup) -> dict[str, Any]:
-    """Test figures and cost of both networks."""
+def _figures(setup: Setup, stages: list[dict[str, Any]]) -> dict[str, Any]:
+    """Test figures and cost of both networks, and what grafts are to be held against."""
     student, teacher = setup.student, setup.teacher
     nets: dict[str, BlockNet] = {"student": student} | ({TEACHER: teacher} if teacher else {})
     for net in nets.values():
         net.to(setup.device).eval()
-    found = scores(nets, setup.data.test, setup)
+    found, val = scores(nets, setup.data.test, setup), {}
+    if teacher and any("graft" in stage for stage in stages):
+        val = {"teacher_val_metrics": scores({TEACHER: teacher}, setup.data.val, setup)[TEACHER]}
     return {
         "student_metrics": found["student"],
         "teacher_metrics": found.get(TEACHER),
+        **val,
         "cost": costs(nets, setup.data.shape) | {"device": device_name(setup.device)},
     }
 

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from stagewise_kd.comparison import report
 from stagewise_kd.comparison.compare import compare
+from stagewise_kd.comparison.figures import graft_scores, learning_curves
 from stagewise_kd.comparison.page import Exhibit
 from stagewise_kd.comparison.report import print_result, print_table, results_table
 from stagewise_kd.comparison.runs import read_result, read_runs, told_apart
@@ -275,6 +276,33 @@ class TestFractions:
         write_run(tmp_path / "a")
         groups = told_apart(read_runs([tmp_path]))
         assert fraction_scores(groups, summary(groups), "data_fraction") is None
+
+
+class TestGrafts:
+    def figure(self, folder: Path) -> Figure | None:
+        return graft_scores(told_apart(read_runs([folder])))
+
+    def test_the_teacher_is_of_the_same_split(self, tmp_path):
+        write_run(tmp_path / "a", teacher_val_metrics={"accuracy": 0.97})
+        figure = self.figure(tmp_path)
+        assert figure is not None
+        graft, teacher = figure.axes[0].lines
+        assert list(graft.get_ydata()) == [0.85, 0.85]
+        assert set(teacher.get_ydata()) == {0.97}  # 0.9 on the test split
+
+    def test_a_single_score_is_not_drawn(self, tmp_path):
+        path = write_run(tmp_path / "a")
+        stages = [s for s in read_result(path)["stages"] if s["name"] != "stem"]
+        write_run(tmp_path / "b" / "c", stages=stages)
+        assert self.figure(tmp_path / "b") is None
+
+    def test_equal_curves_do_not_hide_each_other(self, tmp_path):
+        for n, lr in enumerate((0.1, 0.2, 0.3)):
+            write_run(tmp_path / str(n), config={"lr": lr})
+        figures = [self.figure(tmp_path), learning_curves(told_apart(read_runs([tmp_path])))]
+        for figure in figures:
+            drawn = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 2]
+            assert [line.get_linewidth() for line in drawn] == [7.5, 4.5, 1.5]
 
 
 class TestFiles:

@@ -95,9 +95,9 @@ class TestDifferences:
                 write_run(tmp_path / f"{decoder}-{method}", method=method, config=config, **facts)
         found = differences_of(tmp_path)
         assert set(zip(found["method"], found["against"], strict=True)) == {
-            ("default no_teacher", "default stagewise"),
-            ("matched no_teacher", "matched stagewise"),
-            ("matched stagewise", "default stagewise"),
+            ("no_teacher, decoder=default", "stagewise, decoder=default"),
+            ("no_teacher, decoder=matched", "stagewise, decoder=matched"),
+            ("stagewise, decoder=matched", "stagewise, decoder=default"),
         }
 
     def test_several_references_are_matched_by_their_settings(self, tmp_path):
