@@ -26,6 +26,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 SHEET = 48  # images on the contact sheet
+WIDE = 22  # letters above an image
 BATCH = 64
 Classified = tuple[list[str], Tensor]  # a row of the CSV, and its image uint8 (3, H, W)
 
@@ -51,7 +52,8 @@ def predict(run: Path, paths: Sequence[Path], out: Path, top: int = 3) -> int:
     if top < 1:
         raise UserError(f"--top {top}: give how many classes an image, 1 or more")
     student, described, named = student_and_files(Classification.name, run, paths, out)
-    top = min(top, len(described["classes"]))
+    names = described["classes"]
+    top = min(top, len(names))
     unreadable: list[str] = []
     found = _classified(student, described, [file for file, _ in named], top, unreadable)
     shown = [*islice(found, SHEET)]
@@ -59,7 +61,7 @@ def predict(run: Path, paths: Sequence[Path], out: Path, top: int = 3) -> int:
         sheet, table = out / "contact_sheet.png", out / "predictions.csv"
         with writing_into(out):
             write_whole(table, partial(_write_csv, rows=chain(shown, found), top=top))
-            write_whole(sheet, partial(_sheet, classified=shown))
+            write_whole(sheet, partial(_sheet, classified=shown, names=names, count=len(named)))
         count = len(named) - len(unreadable)
         console.print(f"{count} image{'s' * (count > 1)}: {table}, {sheet}")
     check_read(unreadable, len(named))
@@ -95,17 +97,39 @@ def _write_csv(path: Path, rows: Iterable[Classified], top: int) -> None:
         writer.writerows(row for row, _ in rows)
 
 
-def _sheet(path: Path, classified: Sequence[Classified]) -> None:
+def _sheet(path: Path, classified: Sequence[Classified], names: Sequence[str], count: int) -> None:
     columns = min(8, len(classified))
     lines = -(-len(classified) // columns)
     figure, axes = plt.subplots(
-        lines, columns, figsize=(1.7 * columns, 2.1 * lines), squeeze=False, layout="constrained"
+        lines, columns, figsize=(1.7 * columns, 2.4 * lines), squeeze=False, layout="constrained"
     )
+    figure.suptitle(f"{len(classified)} of {count} image{'s' * (count > 1)}", fontsize=9)
     for axis in axes.flat:
         axis.axis("off")
     for axis, (row, image) in zip(axes.flat, classified, strict=False):
         axis.imshow(image.permute(1, 2, 0).numpy())
-        pairs = zip(row[1::2], row[2::2], strict=True)
-        axis.set_title("\n".join(f"{name} {float(p):.0%}" for name, p in pairs), fontsize=7)
+        caption, wrong = caption_of(row, names)
+        axis.set_title(caption, fontsize=7, color="#b03a00" if wrong else "black", parse_math=False)
     figure.savefig(path, format="png", dpi=120)
     plt.close(figure)
+
+
+def caption_of(row: Sequence[str], names: Sequence[str]) -> tuple[str, bool]:
+    """What stands above an image of the sheet, and whether the likeliest class is a wrong one.
+
+    Args:
+        row: of the CSV.
+        names: all classes; an image in a folder called by one is of that class.
+    """
+    path = Path(row[0])
+    truth = path.parent.name if path.parent.name in names else None
+    lines = [_shortened(path.name)]
+    lines += [f"is {_shortened(truth)}"] if truth else []
+    pairs = zip(row[1::2], row[2::2], strict=True)
+    lines += [f"{_shortened(name)} {float(p):.0%}" for name, p in pairs]
+    return "\n".join(lines), truth is not None and truth != row[1]
+
+
+def _shortened(name: str) -> str:
+    """A name without its middle where it is long."""
+    return name if len(name) <= WIDE else f"{name[: WIDE // 2]}…{name[-(WIDE // 2 - 1) :]}"

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torchvision.models import resnet18
 
 from cls_kd.cli import main
+from cls_kd.predict import caption_of
 from stagewise_kd.networks.resnet import resnet
 
 TINY = ["epochs=1", "batch_size=8", "data.size=32", "student=resnet10", "teacher=resnet18"]
@@ -133,6 +134,18 @@ def test_predict_tells_of_damaged_files_at_the_end(finished, pictures, here, cap
     for name in ("photos/dark/1.png (", "nowhere.jpg ("):
         assert f"- {name}" in said
     assert len((here / "seen" / "predictions.csv").read_text().splitlines()) == 1 + 7
+
+
+def test_the_sheet_names_files_and_truth_where_a_folder_tells_it():
+    names = ["bright", "dark"]
+    row = ["photos/dark/a_rather_long_name_of_a_file.jpg", "bright", "0.9000", "dark", "0.1000"]
+    caption = "a_rather_lo…a_file.jpg\nis dark\nbright 90%\ndark 10%"
+    assert caption_of(row, names) == (caption, True)
+    assert caption_of(["photos/dark/$x$.jpg", *row[3:]], names) == (
+        "$x$.jpg\nis dark\ndark 10%",
+        False,
+    )
+    assert caption_of(["photos/x.jpg", *row[1:3]], names) == ("x.jpg\nbright 90%", False)
 
 
 def test_compare_prints_the_table_and_writes_the_page(finished, here, capsys):
