@@ -120,7 +120,7 @@ def _compare(
     comparison = compare(args.runs, args.out, gallery(args.runs))
     print_table(comparison.text)
     for line in comparison.no_gain:
-        console.print(f"distilling does not pay: {line}", soft_wrap=True, highlight=False)
+        console.print(f"from scratch is ahead: {line}", soft_wrap=True, highlight=False)
     if args.wandb:
         publish(comparison, args.wandb_project, args.wandb_group, args.wandb_mode)
     console.print(f"report: {comparison.page}", soft_wrap=True)

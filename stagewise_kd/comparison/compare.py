@@ -100,7 +100,7 @@ def _write_tables(
     published: pd.DataFrame,
     no_gain: Sequence[str],
 ) -> None:
-    below = "".join(f"\n**Distilling does not pay.** {line}\n" for line in no_gain)
+    below = "".join(f"\n**From scratch is ahead.** {line}\n" for line in no_gain)
     if len(differences):
         below += f"\nDifferences. {paired.NOTE}\n\n{markdown(paired.shown(differences))}"
         write_text(out / "differences.csv", differences.to_csv(index=False))

@@ -13,8 +13,7 @@ from stagewise_kd.comparison.runs import Run, read_runs, told_apart
 from stagewise_kd.comparison.table import LEFT, shown, summary
 from stagewise_kd.system.console import console
 
-# left out of a narrow terminal, in this order
-SPARE = ("images seen", "latency", "epochs", "seconds", "params", "MACs")
+NAMES = ("dataset", "data", "network", "decoder", "method", "against")  # of a row
 
 
 def print_result(result: dict[str, Any], out: Path) -> None:
@@ -41,15 +40,25 @@ def results_table(results: Sequence[dict[str, Any]]) -> Table:
 
 
 def print_table(text: pd.DataFrame) -> None:
-    """Print a table of texts, from `shown`; a narrow terminal gets fewer columns."""
-    table = rich_table(text)
-    for name in SPARE if console.is_terminal else ():
-        if _width(table).minimum > console.width:
-            text = text.drop(columns=name)
-            table = rich_table(text)
+    """Print a table of texts, from `shown`; in a narrow terminal as several tables."""
     if not console.is_terminal:
+        table = rich_table(text)
         table.width = _width(table).maximum
-    console.print(table, crop=False)
+        console.print(table, crop=False)
+        return
+    for part in _parts(text):
+        console.print(rich_table(part), crop=False)
+
+
+def _parts(text: pd.DataFrame) -> list[pd.DataFrame]:
+    """All columns, in tables that fit the terminal and repeat what names their rows."""
+    names = [name for name in text if name in NAMES]
+    parts = [names]
+    for column in (name for name in text if name not in NAMES):
+        wider = [*parts[-1], column]
+        fits = _width(rich_table(text[wider])).minimum <= console.width
+        parts = [*parts[:-1], wider] if fits or parts[-1] == names else [*parts, [*names, column]]
+    return [text[part] for part in parts]
 
 
 def _width(table: Table) -> Measurement:

@@ -8,8 +8,8 @@ from stagewise_kd.comparison.paired import interval, paired, peers, scores
 from stagewise_kd.comparison.runs import Group, direction, main_metric
 
 ADVICE = (
-    "The teacher knows no more than the labels tell here: train from scratch, use a better teacher "
-    "(one trained on more images, or fit to these), or give the student images without labels."
+    "This teacher knows no more than the labels tell: train from scratch, take a better teacher "
+    "(of more images, or fit to these), or give the student images without labels."
 )
 
 
@@ -46,7 +46,7 @@ def _line(alone: Group, taught: Group) -> str:
     part = alone["data_fraction"]
     data = alone["dataset"] + (f" ({100 * part:.4g}% of it)" if part != 1 else "")
     seeds = min(len(scores(alone)), len(scores(taught)))
-    noise = f", with {seeds} seed{'s' * (seeds > 1)} no more than a hint" if seeds < 3 else ""
+    noise = f" ({seeds} seed{'s' * (seeds > 1)}: a hint, no more)" if seeds < 3 else ""
     return (
         f"{data}: {alone['student']} reaches {main_metric(alone.runs[0].result)} "
         f"{_mean(alone):.4f} from scratch ({alone.name}), and at most {_mean(taught):.4f} with the "

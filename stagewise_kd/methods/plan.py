@@ -110,6 +110,14 @@ class Stage:
         return {ours: theirs for ours, theirs in self.match if ours in self.starts(student)}
 
     @property
+    def title(self) -> str:
+        """The name, and of features that are learned at once what the number of epochs comes of."""
+        count = len(self.terms)
+        if not self.cut or count == 1 or self.epochs % count:
+            return self.name
+        return f"{self.name} ({count} × {self.epochs // count} epochs)"
+
+    @property
     def sees_labels(self) -> bool:
         """Whether any term needs labels."""
         return any(term.teacher is None for term in self.terms)

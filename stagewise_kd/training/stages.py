@@ -54,7 +54,7 @@ def run_plan(
     metric = setup.task.monitor.name if setup.data.labelled else AGREEMENT
     for index, stage in enumerate(plan):
         folder, own = run.stage(index, stage.name), adapters[stage.name]
-        label = f"stage {index + 1}/{len(plan)} {stage.name}"
+        label = f"stage {index + 1}/{len(plan)} {stage.title}"
         with shared.other(stage, setup.student, own, folder) as other:
             record = read_json(folder / RECORD)
             done = record is not None and not (folder / LAST).exists()

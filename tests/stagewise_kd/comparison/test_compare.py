@@ -391,13 +391,25 @@ class TestTerminal:
         monkeypatch.setattr(report, "console", console)
         return console
 
-    def test_a_narrow_terminal_keeps_names_and_scores(self, study, console):
-        print_table(shown(table_of(study), ["accuracy"]))
+    @pytest.mark.parametrize("width", [80, 50])
+    def test_a_narrow_terminal_shows_every_figure(self, study, monkeypatch, width):
+        console = Console(record=True, width=width, force_terminal=True)
+        monkeypatch.setattr(report, "console", console)
+        table = shown(table_of(study), ["accuracy"])
+        print_table(table)
         text = console.export_text()
-        for word in ("stagewise", "label_fraction=0.1", "0.8200 ± 0.0200", "91.1%"):
-            assert word in text
-        assert "images seen" not in text
-        assert max(map(len, text.splitlines())) <= 80
+        for name in table:
+            assert name in text
+        for cell in table.drop(columns="method").to_numpy().flat:
+            assert cell in text
+        assert "label_fraction=0.1" in text
+        assert max(map(len, text.splitlines())) <= width
+
+    def test_a_wide_terminal_has_one_table(self, study, monkeypatch):
+        console = Console(record=True, width=200, force_terminal=True)
+        monkeypatch.setattr(report, "console", console)
+        print_table(shown(table_of(study), ["accuracy"]))
+        assert console.export_text().count("network") == 1
 
     def test_one_result(self, study, console):
         print_result(read_result(study / "few"), study / "few")

@@ -151,7 +151,7 @@ class TestFromScratch:
         (line,) = comparison.no_gain
         assert line.startswith(
             "shapes: resnet10 reaches accuracy 0.8100 from scratch (no_teacher), and at most "
-            "0.7200 with the teacher (stagewise). The teacher knows no more than the labels"
+            "0.7200 with the teacher (stagewise). This teacher knows no more than the labels"
         )
         assert line in comparison.page.read_text()
         assert line in (tmp_path / "out" / "table.md").read_text()
@@ -159,7 +159,7 @@ class TestFromScratch:
     def test_few_seeds_are_a_hint(self, tmp_path):
         write_seeds(tmp_path, "s", [0.70])
         write_seeds(tmp_path, "n", [0.71], method="no_teacher", data={"fraction": 1.0})
-        assert "(stagewise), with 1 seed no more than a hint." in self.said(tmp_path)[0]
+        assert "(stagewise) (1 seed: a hint, no more)." in self.said(tmp_path)[0]
 
     @pytest.mark.parametrize(
         ("taught", "options"),

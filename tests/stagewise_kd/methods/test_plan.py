@@ -19,6 +19,17 @@ def match(name: str, adapter: str = "conv1x1", teacher: str | None = None) -> St
     return Stage(name, (name,), (Term(name, mse, name, teacher or name, adapter=adapter),), 1, LOSS)
 
 
+def test_features_at_once_say_what_their_epochs_come_of(task):
+    at_once, one_by_one = (
+        stagewise(task, tiny_net(), tiny_net(), epochs=10, schedule=schedule)
+        for schedule in ("concurrent", "sequential")
+    )
+    assert [stage.epochs for stage in at_once] == [20, 10]
+    titles = [stage.title for stage in at_once]
+    assert titles == ["features (2 × 10 epochs)", "head"]
+    assert [stage.title for stage in one_by_one] == ["a", "b", "head"]
+
+
 def test_equal_widths_need_no_adapter():
     adapters = check_plan((match("a"),), tiny_net(), tiny_net(), SHAPE)
     assert len(adapters["a"]) == 0
