@@ -26,7 +26,7 @@ demo: $(READY)
 	$(BIN)/seg-kd compare runs/demo/unet --out runs/demo/unet-report
 
 test: $(READY)
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 test-slow: $(READY)
 	$(BIN)/pytest -m slow
