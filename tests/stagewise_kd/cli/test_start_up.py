@@ -35,7 +35,7 @@ def test_help_tells_every_setting_and_its_default(front_end):
         if path in ("method.schedule",):  # that of the whole run
             continue
         assert f"  {path}=" in text, path
-    assert "\n  epochs=10                          of each stage\n" in text
+    assert "  epochs=10                          for each feature and the head; five at" in text
     assert "method=stagewise|hinton|no_teacher|simultaneous\n" in text
     assert max(map(len, text.splitlines())) <= 100
 
