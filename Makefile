@@ -11,15 +11,15 @@ $(READY): pyproject.toml
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@
 
-# 160 images for the student, the teacher has seen 3,800; both students train for 60 epochs in all.
+# 160 images for the student, the teacher has seen 3,800; both students train for 48 epochs in all.
 DEMO := data.fraction=0.04 data.val=200 batch_size=32 teacher=resnet18 teacher.epochs=3 student=resnet10
 
 # 360 images; both students train for 30 epochs in all, the encoder once for both.
-DEMO_UNET := teacher=resnet18 teacher.epochs=15 student=resnet10 schedule=sequential epochs=5
+DEMO_UNET := teacher=resnet18 teacher.epochs=10 student=resnet10 schedule=sequential epochs=5
 
 demo: $(READY)
-	$(BIN)/cls-kd run $(DEMO) method=stagewise epochs=10 out=runs/demo/classifier/stagewise
-	$(BIN)/cls-kd run $(DEMO) method=no_teacher epochs=60 out=runs/demo/classifier/no_teacher
+	$(BIN)/cls-kd run $(DEMO) method=stagewise epochs=8 out=runs/demo/classifier/stagewise
+	$(BIN)/cls-kd run $(DEMO) method=no_teacher epochs=48 out=runs/demo/classifier/no_teacher
 	$(BIN)/seg-kd run $(DEMO_UNET) decoder=default out=runs/demo/unet/default
 	$(BIN)/seg-kd run $(DEMO_UNET) decoder=matched out=runs/demo/unet/matched
 	$(BIN)/cls-kd compare runs/demo/classifier --out runs/demo/classifier-report
