@@ -207,6 +207,14 @@ class TestTelling:
         assert len(read_runs([Path("runs"), store])) == 2
 
 
+def test_the_page_says_where_a_teacher_may_have_seen_the_validation_images(tmp_path):
+    for name, seen in (("a", True), ("b", False)):
+        run = write_run(tmp_path / name, val_may_be_seen=seen)
+        compare([run], tmp_path / f"out_{name}")
+        page = (tmp_path / f"out_{name}" / "index.html").read_text()
+        assert ("which a teacher trained elsewhere may have seen" in page) == seen
+
+
 def test_tasks_do_not_mix(tmp_path):
     a = write_run(tmp_path / "a")
     b = write_run(tmp_path / "b", **segmentation(0.6))

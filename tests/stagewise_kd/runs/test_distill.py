@@ -89,13 +89,15 @@ def test_a_copy_is_trained_and_what_is_given_stays(tmp_path):
     assert {"accuracy", "agreement"} < set(run.result["student_metrics"])
 
 
-def test_nothing_is_kept_where_no_folder_is_named(tmp_path, monkeypatch):
+def test_nothing_is_kept_where_no_folder_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     run = distill(None)
     assert run.path is None
     assert run.result["protocol"] == "val"
     assert not [*tmp_path.iterdir()]
+    said = " ".join(capsys.readouterr().err.split())
+    assert "the validation images are cut off train, and a teacher trained elsewhere" in said
 
 
 def test_a_finished_run_gives_what_is_there(tmp_path, capsys):
