@@ -15,7 +15,8 @@ from stagewise_kd.cache.budget import Cost
 from stagewise_kd.cache.store import Store, append
 from stagewise_kd.data.batches import ready
 from stagewise_kd.data.loaders import LABELS, Batch, Column, Data, Feed, Owner, Rows, eval_loader
-from stagewise_kd.networks.blocks import IMAGE, BlockNet, weights_hash
+from stagewise_kd.networks.blocks import IMAGE, BlockNet
+from stagewise_kd.networks.hashes import weights_hash
 from stagewise_kd.system.precision import autocast
 
 Nets = dict[Owner, BlockNet]

@@ -1,13 +1,14 @@
 """Whether a plan can run on two networks, and the adapters that it needs there."""
 
-import torch
 from torch import nn
 
+from stagewise_kd.methods.adapters import adapter
 from stagewise_kd.methods.plan import Plan, Stage, Term
 from stagewise_kd.networks.blocks import IMAGE, LOGITS, BlockNet
+from stagewise_kd.networks.layout import Shape
 from stagewise_kd.system.errors import raise_faults
 
-Shapes = dict[str, tuple[int, ...]]
+Shapes = dict[str, Shape]
 
 
 def check_plan(
@@ -56,16 +57,14 @@ def into(feature: str) -> str:
     return behind(f"into {feature}")
 
 
-def _shapes(net: BlockNet, shape: tuple[int, ...], who: str, faults: list[str]) -> Shapes:
-    """Shape of every feature for two images, by one forward pass in eval mode."""
-    image = torch.zeros(2, *shape, device=net.mean.device)
+def _shapes(net: BlockNet, shape: Shape, who: str, faults: list[str]) -> Shapes:
+    """Shape of every feature of an image, and of the logits."""
     try:
-        with torch.inference_mode():
-            found = net.eval().features({IMAGE: image}, {*net.names, LOGITS})
+        net.measure(shape)
     except Exception as error:  # of the user's own network any
         faults.append(f"the {who} cannot take images of {shape} (channels, height, width): {error}")
         return {}
-    return {name: tuple(feature.shape) for name, feature in found.items()}
+    return net.shapes | {LOGITS: net.shapes[net.names[-1]]}
 
 
 def _stage_faults(stage: Stage, student: BlockNet) -> list[str]:
@@ -105,14 +104,14 @@ def _behind(
         return None
     ours, theirs = shapes[term.student], targets[term.teacher]
     found = f"{where}: the student gives {ours}, the teacher {theirs}"
-    if ours == theirs:
+    try:
+        made = adapter(ours, theirs, shapes[IMAGE], term.resize)
+    except ValueError as error:
+        faults.append(f"{found}; {error}")
         return None
-    if not _alike(ours, theirs):
-        faults.append(f"{found}; only widths may differ: pick a student of the same strides")
-        return None
-    if term.adapter == "none":
+    if made and term.adapter == "none":
         faults.append(f"{found}; set adapter=conv1x1, or pick a student of the teacher's widths")
-    return _adapter(ours, theirs) if term.adapter == "conv1x1" else None
+    return made if term.adapter == "conv1x1" else None
 
 
 def _in_front(
@@ -126,30 +125,12 @@ def _in_front(
             faults.append(
                 f"{where}: the teacher has no feature {theirs!r}, which stands for {ours!r}"
             )
-        elif not _alike(shapes[ours], targets[theirs]):
-            faults.append(
-                f"{where}: reads {ours!r}, {shapes[ours]}, which the teacher's {theirs!r}, "
-                f"{targets[theirs]}, cannot stand for; set method.fed=student"
-            )
-        elif shapes[ours] != targets[theirs]:
-            made[into(ours)] = _adapter(targets[theirs], shapes[ours])
+        else:
+            try:
+                made[into(ours)] = adapter(targets[theirs], shapes[ours], shapes[IMAGE], False)
+            except ValueError:
+                faults.append(
+                    f"{where}: reads {ours!r}, {shapes[ours]}, which the teacher's {theirs!r}, "
+                    f"{targets[theirs]}, cannot stand for; set method.fed=student"
+                )
     return made
-
-
-def _alike(ours: tuple[int, ...], theirs: tuple[int, ...]) -> bool:
-    """Whether two shapes, of maps (B, C, H, W) or of tokens (B, N, C), differ in width alone."""
-    width = _width(ours)
-    return len(ours) == len(theirs) and all(
-        n == m for place, (n, m) in enumerate(zip(ours, theirs, strict=True)) if place != width
-    )
-
-
-def _width(shape: tuple[int, ...]) -> int:
-    """The place of the width in a shape: channels of a map, the last dimension of tokens."""
-    return 1 if len(shape) == 4 else len(shape) - 1
-
-
-def _adapter(given: tuple[int, ...], wanted: tuple[int, ...]) -> nn.Module:
-    """A map from one width to another at every place."""
-    inputs, outputs = given[_width(given)], wanted[_width(wanted)]
-    return nn.Conv2d(inputs, outputs, 1) if len(given) == 4 else nn.Linear(inputs, outputs)

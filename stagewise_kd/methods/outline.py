@@ -44,7 +44,10 @@ def outline(stage: Stage) -> dict[str, Any]:
 
 def _term(term: Term) -> list[Any]:
     loss = told(term.loss)
-    return [term.name, loss, term.student, term.teacher, term.weight, term.adapter]
+    return [
+        *(term.name, loss, term.student, term.teacher, term.weight, term.adapter),
+        *(["resize"] if term.resize else []),
+    ]
 
 
 def told(value: Any) -> Any:

@@ -43,7 +43,8 @@ class Term:
     The target is the teacher's feature `teacher`, or the labels where that is None. Where the two
     features differ in width, `adapter="conv1x1"` puts a 1×1 convolution behind the student's (of
     tokens a linear layer); it learns with the stage and is no part of the student. "none" makes
-    that an error, and "free" is for a loss that compares features of any width.
+    that an error, and "free" is for a loss that compares features of any width. With `resize` it
+    also scales the student's map to the teacher's resolution, and lays tokens out as a map.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Term:
     teacher: str | None = None
     weight: float = 1.0
     adapter: Adapter = "conv1x1"
+    resize: bool = False
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ def simultaneous(
     *,
     epochs: int,
     match: Sequence[Match] | None = None,
+    resize: bool = False,
     adapter: Adapter = "conv1x1",
 ) -> Plan:
     """Match all features of the encoder and learn the labels at once, all terms weighted alike.
@@ -29,14 +30,15 @@ def simultaneous(
         student: the network to train.
         teacher: the trained network.
         epochs: of the only stage.
-        match: pairs of features; None: the encoders' in order.
+        match: pairs of features; None: the encoders' where resolutions agree.
+        resize: scale the student's features to the teacher's where resolutions differ.
         adapter: what to do where widths differ.
 
     Raises:
         UserError: the features cannot be paired.
     """
-    pairs = matched(student, teacher, match)
+    pairs = matched(student, teacher, match, resize=resize)
     weight = 1 / (len(pairs) + 1)
-    terms = [Term(ours, mse, ours, theirs, weight, adapter) for ours, theirs in pairs]
+    terms = [Term(ours, mse, ours, theirs, weight, adapter, resize) for ours, theirs in pairs]
     terms.append(Term("labels", task.label_loss, LOGITS, weight=weight))
     return (Stage("simultaneous", student.names, tuple(terms), epochs, task.monitor),)

@@ -1,6 +1,7 @@
 """Stagewise distillation: feature after feature by MSE, then the rest on labels."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal
 
 from stagewise_kd.methods.hinton import softened
@@ -23,6 +24,7 @@ def stagewise(
     *,
     epochs: int,
     match: Sequence[Match] | None = None,
+    resize: bool = False,
     n_features: int | None = None,
     distill_decoder: bool = False,
     head: Literal["labels", "teacher"] = "labels",
@@ -40,8 +42,9 @@ def stagewise(
         student: the network to train.
         teacher: the trained network.
         epochs: epochs of each stage.
-        match: pairs of features; None: the encoders' in order. A stage trains all blocks between
-            the pair before and its own.
+        match: pairs of features; None: the encoders' where resolutions agree. A stage trains all
+            blocks between the pair before and its own.
+        resize: scale the student's features to the teacher's where resolutions differ.
         n_features: match only the first so many; the other blocks train with the head.
         distill_decoder: match the decoder's features too; only the head learns from labels then.
         head: "teacher" copies what is not matched from the teacher and sees no label.
@@ -57,10 +60,12 @@ def stagewise(
         UserError: the options do not fit the networks.
     """
     roles: tuple[Role, ...] = ("encoder", "decoder") if distill_decoder else ("encoder",)
-    pairs = _first(matched(student, teacher, match, roles), n_features)
+    pairs = _first(matched(student, teacher, match, roles, resize), n_features)
     if not pairs:
         raise UserError("the networks have no features to match, only a head; cut them earlier")
-    plan = _matching(student, pairs, epochs, adapter, schedule, fed)
+    plan = _matching(
+        student, pairs, epochs, partial(Term, adapter=adapter, resize=resize), schedule, fed
+    )
     learned = {name for stage in plan for name in stage.trains}
     rest = tuple(name for name in student.names if name not in learned)
     if head == "teacher":
@@ -81,7 +86,7 @@ def _matching(
     student: BlockNet,
     pairs: tuple[Match, ...],
     epochs: int,
-    adapter: Adapter,
+    term: Callable[..., Term],
     schedule: Schedule,
     fed: Fed,
 ) -> list[Stage]:
@@ -90,14 +95,14 @@ def _matching(
     match = pairs if fed == "teacher" else ()
     trains = _shares(student, [ours for ours, _ in pairs])
     if schedule == "sequential":
-        terms = [Term(ours, mse, ours, theirs, adapter=adapter) for ours, theirs in pairs]
+        terms = [term(ours, mse, ours, theirs) for ours, theirs in pairs]
         return [
-            Stage(term.name, trains[term.name], (term,), epochs, LOSS, fed=fed, match=match)
-            for term in terms
+            Stage(one.name, trains[one.name], (one,), epochs, LOSS, fed=fed, match=match)
+            for one in terms
         ]
     if schedule != "concurrent":
         raise UserError(f"schedule={schedule}: give sequential or concurrent")
-    terms = [Term(ours, relative_mse, ours, theirs, adapter=adapter) for ours, theirs in pairs]
+    terms = [term(ours, relative_mse, ours, theirs) for ours, theirs in pairs]
     every = tuple(name for share in trains.values() for name in share)
     total = epochs * len(pairs)
     return [Stage("features", every, tuple(terms), total, LOSS, cut=True, fed=fed, match=match)]

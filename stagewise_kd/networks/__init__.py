@@ -5,6 +5,8 @@ __all__ = [
     "cost",
     "cutting",
     "encoders",
+    "hashes",
+    "layout",
     "matching",
     "origin",
     "recognizing",

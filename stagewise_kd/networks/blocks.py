@@ -1,6 +1,5 @@
 """A network as an ordered list of named blocks."""
 
-import hashlib
 from collections.abc import Callable, Collection, Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from stagewise_kd.networks.layout import Shape
 from stagewise_kd.networks.origin import Origin
 from stagewise_kd.networks.tracing import move_buffers
 from stagewise_kd.system.errors import UserError
@@ -49,7 +49,8 @@ class BlockNet(nn.Module):
     Raises:
         UserError: two blocks have one name, or share a parameter: one could not learn alone.
 
-    The feature "logits" is the last block's.
+    The feature "logits" is the last block's. `shapes` are those of one image and its features, by
+    name, once `measure` has found them.
     """
 
     mean: Tensor
@@ -68,6 +69,7 @@ class BlockNet(nn.Module):
         self.model = model
         self.blocks = {block.name: block for block in blocks}
         self.origin = origin
+        self.shapes: dict[str, Shape] = {}
         self._writes: dict[tuple[str, bool], bool] = {}
         for name, values in (("mean", mean), ("std", std)):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
@@ -137,6 +139,13 @@ class BlockNet(nn.Module):
             reads = {key: self._read(have, key) for key in self.blocks[name].reads}
             have[name] = self._run(name, [x.detach() if k in cut else x for k, x in reads.items()])
         return {name: have[self.resolve(name)] for name in until}
+
+    @torch.inference_mode()
+    def measure(self, shape: Shape) -> None:
+        """Find the shapes of all features of an image (C, H, W), by a dry run in eval mode."""
+        image = torch.zeros(2, *shape, device=self.mean.device)
+        found = self.eval().features({IMAGE: image}, {*self.names})
+        self.shapes = {IMAGE: shape} | {name: tuple(x.shape[1:]) for name, x in found.items()}
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits of images (B, C, H, W) in [0, 1]."""
@@ -209,26 +218,3 @@ def copy_block(source: BlockNet, target: BlockNet, name: str, to: str | None = N
         RuntimeError: the shapes differ.
     """
     target.blocks[to or name].module.load_state_dict(source.blocks[name].module.state_dict())
-
-
-def architecture_hash(net: BlockNet) -> str:
-    """A number for a network but its weights and normalization, by what rebuilds it or its print.
-
-    Networks of equal hash take equally long for an image.
-    """
-    if net.origin is None:
-        told = f"{type(net.model).__module__}.{net.model!r}"
-    else:
-        norm = ("mean", "std")
-        shape = {k: v for k, v in sorted(net.origin.arguments.items()) if k not in norm}
-        told = f"{net.origin.build} {shape}"
-    return hashlib.sha256(told.encode()).hexdigest()
-
-
-def weights_hash(module: nn.Module) -> str:
-    """A number for all weights and buffers of a module: equal weights, equal hash."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()

@@ -15,6 +15,7 @@ from stagewise_kd.methods.method import about
 from stagewise_kd.methods.plan import Plan
 from stagewise_kd.methods.task import Task
 from stagewise_kd.networks.blocks import BlockNet
+from stagewise_kd.networks.layout import Shape
 from stagewise_kd.runs.config import untracked
 from stagewise_kd.runs.experiment import Experiment
 from stagewise_kd.runs.foreign import check_of, val_may_be_seen
@@ -50,7 +51,7 @@ def build(front_end: FrontEnd, config: Config, text: str, out: Path) -> Experime
         teacher = front_end.untrained_teacher(config, source)
         student = front_end.make_student(config, source, teacher)
         # before hours of training
-        plan = make_plan(front_end, config, task, student, teacher)
+        plan = make_plan(front_end, config, task, student, teacher, data.shape)
         check_plan(plan, student, teacher, data.shape)
         make_fitting(config, make_facts(config, task), out)
         with torch.random.fork_rng(devices=[]):
@@ -64,7 +65,7 @@ def build(front_end: FrontEnd, config: Config, text: str, out: Path) -> Experime
     classes, size = source.classes, config["data"]["size"]
     described = {"classes": classes, "palette": source.palette, "size": size}
     setup = Setup(student, trained, task, data, make_fitting(config, facts, out))
-    plan = make_plan(front_end, config, task, student, trained)
+    plan = make_plan(front_end, config, task, student, trained, data.shape)
     return Experiment(setup, plan, facts, text, described, source_hash(source), check)
 
 
@@ -74,10 +75,22 @@ def make_plan(
     task: Task,
     student: BlockNet,
     teacher: BlockNet | None,
+    shape: Shape,
 ) -> Plan:
-    """The plan of the config's method, which copies what it keeps of the teacher."""
+    """The plan of the config's method, which copies what it keeps of the teacher.
+
+    Args:
+        front_end: of the task.
+        config: the resolved config.
+        task: gives losses and metrics.
+        student: the network to train.
+        teacher: the trained one, where there is one.
+        shape: of the images: channels, height and width.
+    """
     stages = len(student.of_role("encoder")) + 1  # of stagewise distillation
     epochs = stage_epochs(config, stages)
+    for net in (student, teacher) if teacher else (student,):
+        net.measure(shape)
     method = instantiate(config["method"], **front_end.method_options(config))
     plan: Plan = method(task, student, teacher, epochs=epochs)
     return plan

@@ -16,8 +16,9 @@ from stagewise_kd.data.present import absent_classes, check_any
 from stagewise_kd.methods.checks import check_plan
 from stagewise_kd.methods.outline import outline, told
 from stagewise_kd.methods.plan import Plan
-from stagewise_kd.networks.blocks import BlockNet, architecture_hash, weights_hash
+from stagewise_kd.networks.blocks import BlockNet
 from stagewise_kd.networks.cost import costs
+from stagewise_kd.networks.hashes import architecture_hash, weights_hash
 from stagewise_kd.runs.foreign import SEEN, Check, check_teacher
 from stagewise_kd.runs.student import save_student
 from stagewise_kd.system.console import console

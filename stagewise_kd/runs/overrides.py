@@ -25,7 +25,7 @@ def quoted(text: str) -> str:
 
 
 def as_typed(item: str, study: bool = False) -> str:
-    """An override as Hydra takes it: one of a path in quotes, but for `null`.
+    """An override as Hydra takes it: one of a path in quotes, but for `null`; match= its pairs.
 
     Args:
         item: as it was typed.
@@ -35,6 +35,8 @@ def as_typed(item: str, study: bool = False) -> str:
         UserError: several paths without a study.
     """
     name, text = setting(item), item.partition("=")[2]
+    if name == "match":
+        return f"match.pairs={text}"
     if name not in PATHS or text in ("", "null"):
         return item
     parts = [part.strip() for part in text.split(",")]

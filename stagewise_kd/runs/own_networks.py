@@ -117,12 +117,15 @@ def _column(values: Sequence[float]) -> Tensor:
 
 
 def classes_of(student: BlockNet, teacher: BlockNet | None, shape: tuple[int, ...]) -> int:
-    """How many classes the networks tell apart, by a dry run.
+    """How many classes the networks tell apart, by a dry run that measures their features, too.
 
     Raises:
         UserError: they cannot take the images, give no logits, or differ in their classes.
     """
-    counts = [_logits(net, shape).shape[1] for net in (student, teacher) if net is not None]
+    nets = [net for net in (student, teacher) if net is not None]
+    counts = [_logits(net, shape).shape[1] for net in nets]
+    for net in nets:
+        net.measure(shape)
     if len({*counts}) > 1:
         raise UserError(
             f"the student tells {counts[0]} classes apart, the teacher {counts[1]}; build the "

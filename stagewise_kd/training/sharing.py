@@ -14,7 +14,8 @@ from torch import nn
 
 from stagewise_kd.methods.outline import outline, told
 from stagewise_kd.methods.plan import Stage
-from stagewise_kd.networks.blocks import IMAGE, BlockNet, weights_hash
+from stagewise_kd.networks.blocks import IMAGE, BlockNet
+from stagewise_kd.networks.hashes import weights_hash
 from stagewise_kd.system.console import console
 from stagewise_kd.system.files import read_json, write_json
 from stagewise_kd.system.processes import from_first, rank

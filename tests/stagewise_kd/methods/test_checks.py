@@ -46,7 +46,7 @@ def test_a_loss_that_is_free_of_widths_gets_none():
 
 
 def test_no_adapter_is_an_error():
-    with pytest.raises(UserError, match=r"gives \(2, 25, 4\), the teacher \(2, 25, 6\); set adap"):
+    with pytest.raises(UserError, match=r"gives \(25, 4\), the teacher \(25, 6\); set adap"):
         check_plan((stage("none"),), tokens(4), tokens(6), (3, 5, 5))
 
 

@@ -52,7 +52,7 @@ def test_all_faults_are_listed_together():
         check_plan(plan, tiny_net(4), tiny_net(6), SHAPE)
     message = str(caught.value)
     for fault in (
-        "stage 'a': the student gives (2, 4, 4, 4), the teacher (2, 6, 4, 4); set adapter=conv1x1",
+        "stage 'a': the student gives (4, 4, 4), the teacher (6, 4, 4); set adapter=conv1x1",
         "stage 'b': the teacher has no feature 'nowhere'",
         "stage 'c': 0 epochs",
         "stage 'c': terms a, a; give each once",

@@ -46,3 +46,44 @@ def test_pairs_that_cannot_be(pairs, words):
     with pytest.raises(UserError) as error:
         matched(chain("a", "b", "head"), chain("x", "head"), pairs)
     assert words in str(error.value)
+
+
+def measured(shapes: dict[str, tuple[int, ...]], image: tuple[int, ...] = (3, 32, 32)) -> BlockNet:
+    """A chain whose features have these shapes."""
+    net = chain(*shapes)
+    net.shapes = {"image": image, **shapes}
+    return net
+
+
+CNN = {"stem": (8, 16, 16), "a": (16, 8, 8), "b": (32, 4, 4), "head": (10,)}
+
+
+def test_where_resolutions_agree_several_last_to_last():
+    teacher = {"p": (6, 8, 8), "q": (6, 8, 8), "r": (12, 4, 4), "head": (10,)}
+    assert matched(measured(CNN), measured(teacher)) == (("a", "q"), ("b", "r"))
+
+
+def test_a_name_does_not_count_where_resolutions_tell():
+    """Half of the blocks of a transformer: the last of four is the last of two."""
+    long = {f"blocks.{n}": (16, 8) for n in (2, 5, 8, 11)} | {"head": (10,)}
+    short = {f"blocks.{n}": (16, 8) for n in (2, 5)} | {"head": (10,)}
+    assert matched(measured(short), measured(long)) == (
+        ("blocks.2", "blocks.8"),
+        ("blocks.5", "blocks.11"),
+    )
+
+
+def test_channels_last_are_the_same_resolution():
+    swin = {"p": (8, 8, 48), "q": (4, 4, 96), "head": (10,)}
+    assert matched(measured(CNN), measured(swin)) == (("a", "p"), ("b", "q"))
+
+
+def test_resolutions_that_never_meet():
+    tokens = {"p": (17, 48), "q": (17, 48), "head": (10,)}
+    with pytest.raises(UserError) as error:
+        matched(measured(CNN), measured(tokens))
+    assert "(stem 16×16, a 8×8, b 4×4)" in str(error.value)
+    assert "(p 17, q 17) have no resolution in common" in str(error.value)
+    assert "match.resize=true" in str(error.value)
+    pairs = matched(measured(CNN), measured(tokens), resize=True)
+    assert pairs == (("a", "p"), ("b", "q"))
