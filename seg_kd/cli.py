@@ -1,4 +1,4 @@
-"""The command line: seg-kd run | status | compare | evaluate | predict."""
+"""The command line: seg-kd run | blocks | status | compare | evaluate | predict."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +21,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "seg",
         "Shrink a trained U-Net, block by block.",
         _run,
+        _blocks,
         _evaluate,
         _predict,
         {
@@ -36,6 +37,13 @@ def _run(cfg: object) -> None:
     from stagewise_kd.runs.run import run
 
     run(front_end, cfg)  # type: ignore[arg-type]
+
+
+def _blocks(cfg: object) -> None:
+    from seg_kd import front_end
+    from stagewise_kd.runs.blocks import show_blocks
+
+    show_blocks(front_end, cfg)  # type: ignore[arg-type]
 
 
 def _evaluate(args: "Namespace") -> None:

@@ -1,4 +1,4 @@
-"""The commands that both command lines have: run, status, compare, evaluate, predict."""
+"""The commands that both command lines have: run, blocks, status, compare, evaluate, predict."""
 
 import argparse
 import sys
@@ -24,6 +24,7 @@ class CommandLine:
         name: of its config folder; the program is called `<name>-kd`.
         about: one line of help.
         run: runs a composed config.
+        blocks: shows how the networks of one are cut and matched.
         evaluate: does `evaluate` with `args.run`, `args.overrides`.
         predict: does `predict` with `args.run`, `args.paths`, `args.out` and its own options.
         predict_options: further options of `predict` and their help: whole numbers by default.
@@ -33,6 +34,7 @@ class CommandLine:
     name: str
     about: str
     run: Callable[[Any], object]
+    blocks: Callable[[Any], object]
     evaluate: Do
     predict: Do
     predict_options: dict[str, tuple[int, str]]
@@ -44,24 +46,28 @@ class CommandLine:
         sys.exit(guarded(lambda: self._work(given)))
 
     def _work(self, argv: list[str]) -> None:
-        if argv[:1] != ["run"]:
+        composed = {"run": self.run, "blocks": self.blocks}
+        if not argv or argv[0] not in composed:
             args = self._parser().parse_args(argv)
             args.do(args)
         elif {"--help", "-h"} & {*argv}:
             from stagewise_kd.cli.help import run_help
 
-            print(run_help(self.name))
+            print(run_help(self.name, argv[0]))
         else:
             from stagewise_kd.cli.hydra_app import hydra_run
 
-            hydra_run(self.name, self.run, argv[1:])
+            hydra_run(self.name, composed[argv[0]], argv[1:], studies=argv[0] == "run")
 
     def _parser(self) -> argparse.ArgumentParser:
         parser = argparse.ArgumentParser(prog=f"{self.name}-kd", description=self.about)
-        names = "{run,status,compare,evaluate,predict}"
+        names = "{run,blocks,status,compare,evaluate,predict}"
         commands = parser.add_subparsers(required=True, metavar=names)
         commands.add_parser(
             "run", help="one experiment into one run folder; run --help tells the settings"
+        )
+        commands.add_parser(
+            "blocks", help="how the networks of a run are cut and matched; trains nothing"
         )
         status = commands.add_parser("status", help="how far the jobs of a study are")
         status.add_argument("study", type=path_of, metavar="STUDY", help="its out=DIR")

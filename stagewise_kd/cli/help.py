@@ -12,15 +12,18 @@ from stagewise_kd.runs.composing import config_folder
 LINE = re.compile(r"^( *)(\w+):(?: +([^#\s][^#]*?))?(?: +# ?(.*))?$")
 LEFT_OUT = {"defaults", "hydra", "name", "source", "out", "path"}
 WIDTH = 100
-TOP = """\
-usage: {program} run [name=value …]
-
+ABOUT = {
+    "run": """\
 One experiment, into one run folder. The same command goes on with an unfinished run.
 
   out=DIR                            the run folder; by default named after the experiment
-
-Choices; the first one is the default:
-"""
+""",
+    "blocks": """\
+How the networks of `run` with the same settings are cut into blocks, and what learns from what.
+It trains nothing and writes nothing.
+""",
+}
+CHOICES = "Choices; the first one is the default:\n"
 END = """\
 Hydra's own: --cfg job shows the settings of a command and runs nothing, -m runs a study (values
 a,b,c of a setting are jobs, experiment=NAME is a file of them), --hydra-help lists the rest.
@@ -28,12 +31,13 @@ trainer.* takes any option of lightning.Trainer.
 """
 
 
-def run_help(front_end: str) -> str:
-    """The text of `run --help` of a front end, cls or seg."""
+def run_help(front_end: str, command: str = "run") -> str:
+    """The text of `--help` of a command that takes overrides, of a front end: cls or seg."""
     own, shared = Path(config_folder(front_end)), Path(config_folder("shared"))
     chosen = _choices(own / "config.yaml")
     rows = [(f"{group}={'|'.join(_names(group, name, own, shared))}", "") for group, name in chosen]
-    parts = [TOP.format(program=f"{front_end}-kd") + _table(rows)]
+    usage = f"usage: {front_end}-kd {command} [name=value …]\n"
+    parts = [usage, ABOUT[command], CHOICES + _table(rows)]
     recipe = _file("recipe", dict(chosen)["recipe"], own, shared)
     files = (recipe, own / "config.yaml", shared / "base.yaml")
     general = [row for file in files for row in _settings(file)]

@@ -22,12 +22,17 @@ MULTIRUN = ("-m", "--multirun")
 
 
 def hydra_run(
-    front_end: str, run: Callable[[DictConfig], object], overrides: Sequence[str]
+    front_end: str,
+    run: Callable[[DictConfig], object],
+    overrides: Sequence[str],
+    studies: bool = True,
 ) -> None:
     """Compose the config of a front end from `overrides` and run it: once, or a study with `-m`."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through, `guarded` says them in one line
     given = [item for item in overrides if item not in MULTIRUN]
     study = len(given) < len(overrides)
+    if study and not studies:
+        raise UserError("-m: is for run; show the blocks of one job at a time")
     # Lightning has more options than the config names: `++` sets those too.
     settings = [
         f"++{item}" if item.startswith("trainer.") else as_typed(item, study) for item in given

@@ -13,7 +13,7 @@ from stagewise_kd.comparison.runs import Run, read_runs, told_apart
 from stagewise_kd.comparison.table import LEFT, shown, summary
 from stagewise_kd.system.console import console
 
-NAMES = ("dataset", "data", "network", "decoder", "method", "against")  # of a row
+NAMES = ("dataset", "data", "network", "decoder", "method", "against", "block")  # of a row
 
 
 def print_result(result: dict[str, Any], out: Path) -> None:
@@ -40,7 +40,7 @@ def results_table(results: Sequence[dict[str, Any]]) -> Table:
 
 
 def print_table(text: pd.DataFrame) -> None:
-    """Print a table of texts, from `shown`; in a narrow terminal as several tables."""
+    """Print a table of texts; in a narrow terminal as several tables."""
     if not console.is_terminal:
         table = rich_table(text)
         table.width = _width(table).maximum

@@ -9,7 +9,9 @@ from stagewise_kd.comparison.latency import least
 from stagewise_kd.comparison.runs import Group, Run, main_metric
 
 # columns of words, not figures
-LEFT = {"dataset", "network", "student", "decoder", "method", "against", "device"}
+LEFT = {"dataset", "network", "student", "decoder", "method", "against", "device"} | {
+    *("block", "modules", "learns from", "teacher's block", "teacher's modules"),
+}
 MIXED = "several"
 COSTS = ("params", "macs", "latency_ms")
 TIMES = ("latency_ms", "latency_ratio", "seconds")

@@ -9,11 +9,12 @@ from stagewise_kd.networks.layout import Shape
 from stagewise_kd.system.errors import raise_faults
 
 Shapes = dict[str, Shape]
+Adapters = dict[str, nn.ModuleDict]  # by stage
 
 
 def check_plan(
     plan: Plan, student: BlockNet, teacher: BlockNet | None, shape: tuple[int, ...]
-) -> dict[str, nn.ModuleDict]:
+) -> Adapters:
     """Check a plan by one dry run on a tiny batch, and make the adapters it needs.
 
     Args:
@@ -32,7 +33,7 @@ def check_plan(
     faults: list[str] = []
     shapes = _shapes(student, shape, "student", faults)
     targets = _shapes(teacher, shape, "teacher", faults) if teacher else {}
-    adapters: dict[str, nn.ModuleDict] = {}
+    adapters: Adapters = {}
     if not faults:
         for stage in plan:
             if stage.name in adapters:

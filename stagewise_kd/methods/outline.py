@@ -8,6 +8,7 @@ from types import CodeType
 from typing import Any
 
 from stagewise_kd.methods.plan import Plan, Stage, Term
+from stagewise_kd.networks.blocks import LOGITS
 from stagewise_kd.system.errors import UserError
 
 ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # other in every process
@@ -40,6 +41,16 @@ def outline(stage: Stage) -> dict[str, Any]:
         "fed": stage.fed,
         "match": [list(pair) for pair in stage.match],
     }
+
+
+def brief(plan: Plan) -> str:
+    """One line of what the student learns from the teacher's features, and what from labels."""
+    terms = [t for stage in plan for t in stage.terms if t.teacher not in (None, LOGITS)]
+    pairs = [t.student if t.student == t.teacher else f"{t.student} ← {t.teacher}" for t in terms]
+    named = [name for stage in plan if stage.sees_labels for name in stage.trains]
+    rest = [n for n in dict.fromkeys(named) if n not in {term.student for term in terms}]
+    parts = [f"the teacher's features: {', '.join(pairs)}"] if pairs else []
+    return "; ".join([*parts, *([f"on labels: {', '.join(rest)}"] if rest else [])])
 
 
 def _term(term: Term) -> list[Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from stagewise_kd.networks.blocks import BlockNet
+from stagewise_kd.networks.blocks import IMAGE, BlockNet
 
 REPETITIONS = 20
 WARM_UP = 3
@@ -57,6 +57,24 @@ def cost(net: BlockNet, shape: tuple[int, ...]) -> dict[str, float]:
         "params": sum(parameter.numel() for parameter in net.model.parameters()),
         "macs": counter.get_total_flops() // 2,
     }
+
+
+@torch.inference_mode()
+def block_costs(net: BlockNet) -> dict[str, dict[str, int]]:
+    """Parameters and multiply-adds of each block for one image.
+
+    Args:
+        net: measured; put in eval mode.
+    """
+    net.eval()
+    have = {IMAGE: torch.zeros(1, *net.shapes[IMAGE], device=net.mean.device)}
+    found = {}
+    for name, block in net.blocks.items():
+        with FlopCounterMode(display=False) as counter:
+            have |= net.features(have, {name})
+        params = sum(parameter.numel() for parameter in block.module.parameters())
+        found[name] = {"params": params, "macs": counter.get_total_flops() // 2}
+    return found
 
 
 @torch.inference_mode()

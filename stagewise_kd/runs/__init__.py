@@ -1,6 +1,7 @@
 """One run from its config to its result, many of them as a study, and what is left of them."""
 
 __all__ = [
+    "blocks",
     "build",
     "composing",
     "config",

@@ -12,6 +12,7 @@ from stagewise_kd.cache.budget import Caching
 from stagewise_kd.data.identity import source_hash
 from stagewise_kd.methods.checks import check_plan
 from stagewise_kd.methods.method import about
+from stagewise_kd.methods.outline import brief
 from stagewise_kd.methods.plan import Plan
 from stagewise_kd.methods.task import Task
 from stagewise_kd.networks.blocks import BlockNet
@@ -66,6 +67,8 @@ def build(front_end: FrontEnd, config: Config, text: str, out: Path) -> Experime
     described = {"classes": classes, "palette": source.palette, "size": size}
     setup = Setup(student, trained, task, data, make_fitting(config, facts, out))
     plan = make_plan(front_end, config, task, student, trained, data.shape)
+    if trained and rank() == 0:
+        console.print(brief(plan), soft_wrap=True, highlight=False)
     return Experiment(setup, plan, facts, text, described, source_hash(source), check)
 
 

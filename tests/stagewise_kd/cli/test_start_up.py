@@ -32,7 +32,7 @@ def test_help_tells_every_setting_and_its_default(front_end):
         raw = path.split(".")
         if OmegaConf.is_config(value) or {*inner} & {*raw} or "_" in (raw[-1][0], raw[-1][-1]):
             continue
-        if path in ("method.schedule",):  # that of the whole run
+        if path in ("method.schedule", "method.resize"):  # those of the whole run
             continue
         assert f"  {path}=" in text, path
     assert "  epochs=10                          for each feature and the head; five at" in text

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torchvision.models import resnet34
 
-from stagewise_kd.networks.hashes import architecture_hash
 from stagewise_kd.networks.cost import cost, latencies
+from stagewise_kd.networks.hashes import architecture_hash
 from stagewise_kd.networks.resnet import FEATURES, resnet
 
 PUBLISHED = """model,macs_millions,params_millions
