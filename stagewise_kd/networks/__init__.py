@@ -9,6 +9,7 @@ __all__ = [
     "layout",
     "matching",
     "origin",
+    "places",
     "recognizing",
     "resnet",
     "tracing",

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torchvision.models.resnet import ResNet
 
 from stagewise_kd.networks.blocks import IMAGE, Block, BlockNet
-from stagewise_kd.networks.origin import rebuild
+from stagewise_kd.networks.origin import Origin, rebuild
+from stagewise_kd.networks.places import stage_ends
 from stagewise_kd.networks.resnet import resnet_blocks
 from stagewise_kd.networks.tracing import (
     ByMode,
@@ -30,6 +31,7 @@ def cut(
     *,
     mean: Sequence[float] = (0.0,),
     std: Sequence[float] = (1.0,),
+    origin: Origin | None = None,
 ) -> BlockNet:
     """A model as blocks over its own submodules, so that what is trained and saved is the model.
 
@@ -37,29 +39,35 @@ def cut(
         model: any network that gives logits.
         example: images as the model takes them, (B, C, H, W).
         at: names of the modules at whose ends it is cut, as in `named_modules`; what comes after
-            the last one is the head. None: as this project knows the network, which holds for
-            torchvision's ResNets and for U-Nets of segmentation-models-pytorch over them.
+            the last one is the head. None: behind the last stage of each resolution, or where a
+            network keeps its resolution, as a ViT does, in parts of as many blocks.
         mean: per-channel mean of the input, for images in [0, 1]; by default they are taken as
             they are.
         std: per-channel standard deviation, likewise.
+        origin: what builds the network again, if anything does.
 
     Raises:
-        UserError: the network is not known, cannot be traced, or cannot be cut at a name.
+        UserError: the network cannot be traced, cannot take the example, or cannot be cut.
     """
     if at is None and (blocks := known_cut(model)) is not None:
         net = blocks(model, mean, std)
         if not _is_rebuilt(net, example):
             net.origin = None
         return net
-    kind, (judging, learning) = type(model).__name__, traces(model)
+    _taken(model, example)
+    judging, learning = traces(model)
     ends = module_ends(judging, model)
     if at is None:
-        raise UserError(
-            f"{kind} is no network that this project knows; say where to cut it: "
-            f"at=[…] of {_listed([*ends])}"
-        )
-    names = _in_order(kind, at, dict(model.named_modules()), ends)
-    net = BlockNet(model, _blocks(model, judging, learning, names), mean, std)
+        named = stage_ends(model, judging, learning, example)
+        if not named:
+            raise UserError(
+                f"{type(model).__name__} has no module at whose end a map or tokens carry "
+                f"everything onward; say where to cut it: at=[…] of {_listed([*ends])}"
+            )
+    else:
+        names = _in_order(type(model).__name__, at, dict(model.named_modules()), ends)
+        named = dict(zip(names, names, strict=True))
+    net = BlockNet(model, _blocks(model, judging, learning, named), mean, std, origin)
     _check(net, example)
     return net
 
@@ -102,12 +110,12 @@ def _listed(names: Sequence[str]) -> str:
     return (", ".join(shown[:SHOWN]) or "no module") + (", …" if len(shown) > SHOWN else "")
 
 
-def _blocks(model: nn.Module, judging: Trace, learning: Trace, names: list[str]) -> list[Block]:
+def _blocks(model: nn.Module, judging: Trace, learning: Trace, ends: dict[str, str]) -> list[Block]:
     """The pieces between the ends; one that computes the same in both modes is traced once."""
-    traced = [traced_pieces(model, trace, names) for trace in (judging, learning)]
+    traced = [traced_pieces(model, trace, [*ends.values()]) for trace in (judging, learning)]
     pairs = list(zip(*traced, strict=True))
-    rest = "head" if "head" not in names else "rest"
-    named = [*names, rest][: len(pairs)]
+    rest = "head" if "head" not in ends else "rest"
+    named = [*ends, rest][: len(pairs)]
     return [
         Block(
             name,

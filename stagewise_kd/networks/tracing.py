@@ -76,24 +76,37 @@ def _line(error: Exception) -> str:
 
 def module_ends(trace: Trace, model: nn.Module) -> dict[str, int]:
     """The modules at whose end one value carries everything onward: places of their last nodes."""
+    lone = {*alone(trace)}
+    return {name: last for name, (_, last) in spans(trace, model).items() if last in lone}
+
+
+def alone(trace: Trace) -> list[int]:
+    """The places behind whose node its value carries everything onward."""
     place = {node: number for number, node in enumerate(trace.nodes)}
     last = {node: max((place[u] for u in node.users), default=-1) for node in trace.nodes}
     live: set[fx.Node] = set()
-    alone = []
+    found = []
     for number, node in enumerate(trace.nodes):
         live = {other for other in live if last[other] > number}
         if last[node] > number and node.op != "get_attr" and not _is_option(node, trace):
             live.add(node)
         if node.op.startswith("call_") and live == {node}:
-            alone.append(number)
-    final: dict[str, int] = {}
+            found.append(number)
+    return found
+
+
+def spans(trace: Trace, model: nn.Module) -> dict[str, tuple[int, int]]:
+    """The places of the first and the last node of each module."""
+    found: dict[str, tuple[int, int]] = {}
+    known = {name for name, _ in model.named_modules()}
     for number, node in enumerate(trace.nodes):
         if node.op.startswith("call_"):
             path = trace.paths[node]
             steps = [i for i, letter in enumerate(path) if letter == "."]
-            final |= dict.fromkeys((path, *(path[:i] for i in steps)), number)
-    known = {name for name, _ in model.named_modules()}
-    return {name: end for name, end in final.items() if name in known and end in {*alone}}
+            for name in (path, *(path[:i] for i in steps)):
+                if name in known:
+                    found[name] = (found.get(name, (number,))[0], number)
+    return found
 
 
 def _is_option(node: fx.Node, trace: Trace) -> bool:

@@ -114,7 +114,11 @@ class Branching(nn.Module):
 @pytest.mark.parametrize(
     ("model", "at", "words"),
     [
-        (Own(), None, ["Own is no network that this project knows", "at=[…] of stem, last, fc"]),
+        (
+            nn.Sequential(nn.Flatten(), nn.Linear(3072, 4)),
+            None,
+            ["has no module", "at=[…] of 0, 1"],
+        ),
         (Own(), ["nope"], ["Own has no module nope; it can be cut at stem, last, fc"]),
         (Own(), ["body"], ["behind body more than one value is still in use", "stem, last, fc"]),
         (Own(), ["stem", "stem.1"], ["with an end of its own"]),
