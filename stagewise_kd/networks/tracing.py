@@ -159,22 +159,15 @@ class ByMode(nn.Module):
 
     def __init__(self, judging: fx.GraphModule, learning: fx.GraphModule) -> None:
         super().__init__()
-        self.judging = judging
-        self._learning = (learning,)  # no submodule: the state is that of the other
+        self.traces = (judging, learning)  # no submodules: parts keep their names in the model
+        self._modules, self._parameters = judging._modules, judging._parameters
+        self._buffers = judging._buffers
 
     def forward(self, x: Tensor) -> Tensor:
         """The trace of the mode that the block is in."""
-        (learning,) = self._learning
-        found: Tensor = (learning if self.training else self.judging)(x)
+        judging, learning = self.traces
+        found: Tensor = (learning if self.training else judging)(x)
         return found
-
-    def state_dict(self, *args: Any, **options: Any) -> Any:
-        """The state of the submodules, by their names in the model."""
-        return self.judging.state_dict(*args, **options)
-
-    def load_state_dict(self, state_dict: Any, *args: Any, **options: Any) -> Any:
-        """Load such a state."""
-        return self.judging.load_state_dict(state_dict, *args, **options)
 
 
 def move_buffers(
@@ -188,7 +181,7 @@ def move_buffers(
         fn: for constants that are the trace's own.
     """
     found = [part for part in module.modules() if isinstance(part, fx.GraphModule)]
-    found += [part._learning[0] for part in module.modules() if isinstance(part, ByMode)]
+    found += [one for part in module.modules() if isinstance(part, ByMode) for one in part.traces]
     for trace in found:
         for path, buffer in list(trace.named_buffers(remove_duplicate=False)):
             owner, _, name = path.rpartition(".")
