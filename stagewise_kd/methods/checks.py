@@ -2,8 +2,8 @@
 
 from torch import nn
 
-from stagewise_kd.methods.adapters import adapter
 from stagewise_kd.methods.plan import Plan, Stage, Term
+from stagewise_kd.networks.adapters import adapter
 from stagewise_kd.networks.blocks import IMAGE, LOGITS, BlockNet
 from stagewise_kd.networks.layout import Shape
 from stagewise_kd.system.errors import raise_faults

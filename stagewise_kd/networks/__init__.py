@@ -1,11 +1,13 @@
 """Networks as named blocks, the published ResNets, and what a network costs."""
 
 __all__ = [
+    "adapters",
     "blocks",
     "cost",
     "cutting",
     "encoders",
     "hashes",
+    "headed",
     "layout",
     "matching",
     "origin",

@@ -7,13 +7,13 @@ from omegaconf import DictConfig
 from torch import nn
 
 from stagewise_kd.comparison.report import print_table
-from stagewise_kd.methods.adapters import Resize
 from stagewise_kd.methods.checks import Adapters, behind, check_plan
 from stagewise_kd.methods.plan import Plan, Term
+from stagewise_kd.networks.adapters import Resize
 from stagewise_kd.networks.blocks import LOGITS, BlockNet
 from stagewise_kd.networks.cost import block_costs
 from stagewise_kd.networks.matching import resolution
-from stagewise_kd.runs.build import make_plan
+from stagewise_kd.runs.build import make_plan, make_student
 from stagewise_kd.runs.config import resolved
 from stagewise_kd.runs.front_end import FrontEnd, load_data
 from stagewise_kd.system.errors import UserError, listed
@@ -39,7 +39,7 @@ def show_blocks(front_end: FrontEnd, cfg: DictConfig) -> None:
     given = config["teacher"]
     make = front_end.load_teacher if given and given["checkpoint"] else front_end.untrained_teacher
     teacher = make(config, source) if given else None
-    student = front_end.make_student(config, source, teacher)
+    student = make_student(front_end, config, source, teacher, data.shape)
     nets = (student, teacher) if teacher else (student,)
     for net in nets:
         net.measure(data.shape)

@@ -10,12 +10,14 @@ from hydra.utils import instantiate
 
 from stagewise_kd.cache.budget import Caching
 from stagewise_kd.data.identity import source_hash
+from stagewise_kd.data.samples import Source
 from stagewise_kd.methods.checks import check_plan
 from stagewise_kd.methods.method import about
 from stagewise_kd.methods.outline import brief
 from stagewise_kd.methods.plan import Plan
 from stagewise_kd.methods.task import Task
 from stagewise_kd.networks.blocks import BlockNet
+from stagewise_kd.networks.headed import with_head
 from stagewise_kd.networks.layout import Shape
 from stagewise_kd.runs.config import untracked
 from stagewise_kd.runs.experiment import Experiment
@@ -50,7 +52,7 @@ def build(front_end: FrontEnd, config: Config, text: str, out: Path) -> Experime
     seen, check = val_may_be_seen(config, source, data.splits["val"]), check_of(config)
     if needs_teacher(config):
         teacher = front_end.untrained_teacher(config, source)
-        student = front_end.make_student(config, source, teacher)
+        student = make_student(front_end, config, source, teacher, data.shape)
         # before hours of training
         plan = make_plan(front_end, config, task, student, teacher, data.shape)
         check_plan(plan, student, teacher, data.shape)
@@ -59,7 +61,7 @@ def build(front_end: FrontEnd, config: Config, text: str, out: Path) -> Experime
             config = trained_teacher(partial(build, front_end), config, front_end, source)
     has_teacher = config["teacher"] and config["teacher"]["checkpoint"]
     trained = front_end.load_teacher(config, source) if has_teacher else None
-    student = front_end.make_student(config, source, trained)
+    student = make_student(front_end, config, source, trained, data.shape)
     facts = make_facts(config, task) | {"val_may_be_seen": seen}
     if (line := front_end.told(config, student)) and rank() == 0:
         console.print(line, soft_wrap=True)
@@ -70,6 +72,27 @@ def build(front_end: FrontEnd, config: Config, text: str, out: Path) -> Experime
     if trained and rank() == 0:
         console.print(brief(plan), soft_wrap=True, highlight=False)
     return Experiment(setup, plan, facts, text, described, source_hash(source), check)
+
+
+def make_student(
+    front_end: FrontEnd, config: Config, source: Source, teacher: BlockNet | None, shape: Shape
+) -> BlockNet:
+    """The student as it starts, under the teacher's head where the method keeps that.
+
+    Args:
+        front_end: of the task.
+        config: the resolved config.
+        source: the data set.
+        teacher: the trained one, or one of its shape.
+        shape: of the images: channels, height and width.
+    """
+    student = front_end.make_student(config, source, teacher)
+    options = config["method"] | front_end.method_options(config)
+    return (
+        with_head(student, teacher, shape)
+        if teacher and options.get("head") == "teacher"
+        else student
+    )
 
 
 def make_plan(

@@ -129,7 +129,7 @@ def distill(
     more = options | ({} if match is None else {"match": [list(pair) for pair in match]})
     plan_of, given = chosen_method(method, more, teacher is not None, data.labelled)
     norm = Norm(*(value if value is None else [*map(float, value)] for value in (mean, std)))
-    ours, theirs = own_networks(student, teacher, data, at, norm, plan_of)
+    ours, theirs = own_networks(student, teacher, data, at, norm, plan_of, given.get("head"))
     made = task(count := classes_of(ours, theirs, data.shape))
     check_labels(data, made.as_labels)
     plan = as_plan(plan_of(made, ours, theirs, epochs=epochs, **given))

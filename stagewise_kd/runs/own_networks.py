@@ -12,6 +12,7 @@ from stagewise_kd.data.loaders import Data, Feed
 from stagewise_kd.methods.method import Method, takes
 from stagewise_kd.networks.blocks import IMAGE, Block, BlockNet, usual_norm
 from stagewise_kd.networks.cutting import cannot_take, cut, known_cut
+from stagewise_kd.networks.headed import with_head
 from stagewise_kd.system.errors import UserError
 
 At = Sequence[str] | Sequence[Sequence[str]] | None
@@ -25,7 +26,13 @@ class Norm(NamedTuple):
 
 
 def own_networks(
-    student: nn.Module, teacher: nn.Module | None, data: Data, at: At, norm: Norm, method: Method
+    student: nn.Module,
+    teacher: nn.Module | None,
+    data: Data,
+    at: At,
+    norm: Norm,
+    method: Method,
+    head: str | None,
 ) -> tuple[BlockNet, BlockNet | None]:
     """Copies of both networks as blocks.
 
@@ -36,6 +43,7 @@ def own_networks(
         at: where to cut both, or each.
         norm: of uint8 images; of float ones there is none.
         method: one that matches no features needs no blocks of a network that is not known.
+        head: "teacher": the student keeps the teacher's head.
 
     Raises:
         UserError: a network cannot be cut, or the normalization does not fit the images.
@@ -50,6 +58,8 @@ def own_networks(
         for net, names, who in zip((student, teacher), ends, ("student", "teacher"), strict=True)
     )
     assert ours is not None
+    if theirs and head == "teacher":
+        ours = with_head(ours, theirs, data.shape)
     return ours, theirs
 
 

@@ -459,3 +459,13 @@ def test_a_network_that_is_not_quite_the_known_one_is_not_rebuilt_as_that(tmp_pa
     distill(tmp_path / "run", nets[0], teacher=nets[1], method="hinton", at=None, epochs=1)
     with pytest.raises(skd.UserError, match="holds a ResNet, which only your own code can build"):
         skd.load(tmp_path / "run")
+
+
+def test_the_head_of_a_wider_teacher_is_kept_behind_a_convolution_that_stays():
+    run = distill(None, Net(4), teacher=Net(6), head="teacher", epochs=1)
+    assert [stage["name"] for stage in run.result["stages"]] == ["a", "adapter"]
+    weights = run.student.state_dict()
+    assert weights["adapter.weight"].shape == (12, 8, 1, 1)
+    assert weights["head.head.weight"].equal(Net(6).head.weight)
+    extra = sum(p.numel() for p in Net(4).parameters()) - (8 * 3 + 3) + (12 * 8 + 12) + (12 * 3 + 3)
+    assert run.result["cost"]["student"]["params"] == extra

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from stagewise_kd.methods.adapters import adapter
+from stagewise_kd.networks.adapters import adapter
 
 IMAGE = (3, 48, 64)
 

@@ -1,0 +1,76 @@
+"""Stagewise distillation across families of networks, at equal seconds of training.
+
+python -m benchmarks.families --cifar10 DIR --camvid DIR --out DIR [--seconds 120] [--only NAME …]
+
+Each pair runs three methods for about as many seconds: a run of one epoch tells how many epochs
+fit, feature caches and all. Teachers are trained by the first run, or taken from --teachers, a
+folder of checkpoints NAME. Prints a table of the runs; a finished run is not run again.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from stagewise_kd.comparison.report import print_runs
+from stagewise_kd.system.files import read_json
+
+CIFAR = "cls data=cifar10 data.fraction=0.1"
+CAMVID = "seg data=camvid data.size=[96,128]"
+PAIRS = {
+    "efficientnet": f"{CIFAR} data.size=64 teacher=timm/efficientnet_b0 "
+    "student=timm/mobilenetv3_small_100",
+    "convnext": f"{CIFAR} data.size=64 teacher=timm/convnext_atto student=timm/convnext_atto "
+    "student.arguments.depths=[1,1,4,2]",
+    "resnet": f"{CIFAR} teacher=resnet34 student=timm/mobilenetv2_100",
+    "vit": f"{CIFAR} data.size=64 teacher=timm/vit_tiny_patch16_224 "
+    "student=timm/vit_tiny_patch16_224 student.arguments.depth=6",
+    "fpn": f"{CAMVID} model=fpn teacher=smp/efficientnet-b0 student=smp/timm-mobilenetv3_small_100",
+    "deeplab": f"{CAMVID} model=deeplabv3plus teacher=resnet34 student=resnet10",
+}
+METHODS = ("stagewise", "no_teacher", "hinton")
+
+
+def main() -> None:
+    """Run what is missing, and print a table for each pair."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name in ("cifar10", "camvid", "teachers", "out"):
+        parser.add_argument(f"--{name}", type=Path, required=name == "out")
+    parser.add_argument("--seconds", type=float, default=120)
+    parser.add_argument("--only", nargs="+", choices=list(PAIRS), default=list(PAIRS))
+    args = parser.parse_args()
+    for pair in args.only:
+        front_end, *overrides = PAIRS[pair].split()
+        root = args.cifar10 if front_end == "cls" else args.camvid
+        own = [*args.teachers.glob(f"{pair}*")] if args.teachers else []
+        taught = [f"teacher.checkpoint={own[0].absolute()}"] if own else []
+        base = [f"{front_end}_kd", *overrides, f"data.root={root}", *taught]
+        done = [timed(base, method, args.out / pair, args.seconds) for method in METHODS]
+        print_runs(done)
+
+
+def timed(base: list[str], method: str, out: Path, seconds: float) -> Path:
+    """The folder of a run of a method that trains for about so many seconds."""
+    folder = out / method
+    if not (folder / "manifest.json").is_file():
+        one = run([*base, f"method={method}", "epochs=1", "reuse=false"], out / f"{method}-1")
+        two = run([*base, f"method={method}", "epochs=3", "reuse=false"], out / f"{method}-3")
+        epoch = (two - one) / 2  # without what a run begins with
+        fits = max(1, round((seconds - one + epoch) / epoch))
+        (out / f"{method}.txt").write_text(str(fits), encoding="utf-8")
+    fits = int((out / f"{method}.txt").read_text(encoding="utf-8"))
+    run([*base, f"method={method}", f"epochs={fits}", "reuse=false"], folder)
+    return folder
+
+
+def run(command: list[str], out: Path) -> float:
+    """Seconds of training of a run, which is finished or run now."""
+    module, *overrides = command
+    subprocess.run([sys.executable, "-m", module, "run", *overrides, f"out={out}"], check=True)
+    result = read_json(out / "result.json")
+    assert result is not None
+    return float(result["seconds"])
+
+
+if __name__ == "__main__":
+    main()
