@@ -3,6 +3,7 @@
 __all__ = [
     "adapters",
     "blocks",
+    "chain",
     "cost",
     "cutting",
     "encoders",

@@ -1,6 +1,6 @@
 """Any model as blocks: cut where a single tensor carries everything onward."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import ResNet
 
 from stagewise_kd.networks.blocks import IMAGE, Block, BlockNet
+from stagewise_kd.networks.chain import chain_pieces
 from stagewise_kd.networks.origin import Origin, rebuild
 from stagewise_kd.networks.places import stage_ends
 from stagewise_kd.networks.resnet import resnet_blocks
@@ -32,6 +33,7 @@ def cut(
     mean: Sequence[float] = (0.0,),
     std: Sequence[float] = (1.0,),
     origin: Origin | None = None,
+    no_trace: Collection[str | type[nn.Module]] = (),
 ) -> BlockNet:
     """A model as blocks over its own submodules, so that what is trained and saved is the model.
 
@@ -45,30 +47,35 @@ def cut(
             they are.
         std: per-channel standard deviation, likewise.
         origin: what builds the network again, if anything does.
+        no_trace: names or classes of modules that torch.fx cannot trace and that stay whole; a
+            network whose modules run one after the other is cut by `at` without tracing, too.
 
     Raises:
         UserError: the network cannot be traced, cannot take the example, or cannot be cut.
     """
     if at is None and (blocks := known_cut(model)) is not None:
         net = blocks(model, mean, std)
-        if not _is_rebuilt(net, example):
-            net.origin = None
+        net.origin = origin or (net.origin if _is_rebuilt(net, example) else None)
         return net
+    if isinstance(at, str) or (at is not None and not at):
+        raise UserError(f"at={at!r}: give a list of names of modules, such as ['layer1']")
     _taken(model, example)
-    judging, learning = traces(model)
-    ends = module_ends(judging, model)
-    if at is None:
-        named = stage_ends(model, judging, learning, example)
-        if not named:
-            raise UserError(
-                f"{type(model).__name__} has no module at whose end a map or tokens carry "
-                f"everything onward; say where to cut it: at=[…] of {_listed([*ends])}"
-            )
-    else:
-        names = _in_order(type(model).__name__, at, dict(model.named_modules()), ends)
-        named = dict(zip(names, names, strict=True))
-    net = BlockNet(model, _blocks(model, judging, learning, named), mean, std, origin)
-    _check(net, example)
+    try:
+        judging, learning = traces(model, no_trace)
+    except UserError:
+        if not (chain := chain_pieces(model, at or ())):
+            raise
+        net = BlockNet(model, _blocks(chain), mean, std, origin)
+        if not _is_same(net, example):
+            raise
+        return net
+    ends = _ends(model, judging, learning, example, at)
+    net = BlockNet(model, _blocks(_traced(model, judging, learning, ends)), mean, std, origin)
+    if not _is_same(net, example):
+        raise UserError(
+            f"{type(net.model).__name__}: its blocks do not compute what it computes; give blocks "
+            "of your own: BlockNet(model, [Block(…), …], mean, std)"
+        )
     return net
 
 
@@ -84,12 +91,26 @@ def known_cut(model: nn.Module) -> Callable[..., BlockNet] | None:
     return None
 
 
+def _ends(
+    model: nn.Module, judging: Trace, learning: Trace, example: Tensor, at: Sequence[str] | None
+) -> dict[str, str]:
+    """The modules that end the blocks, by the blocks' names."""
+    kind, ends = type(model).__name__, module_ends(judging, model)
+    if at is not None:
+        names = _in_order(kind, at, dict(model.named_modules()), ends)
+        return dict(zip(names, names, strict=True))
+    if not (found := stage_ends(model, judging, learning, example)):
+        raise UserError(
+            f"{kind} has no module at whose end a map or tokens carry everything onward; say where "
+            f"to cut it: at=[…] of {_listed([*ends])}"
+        )
+    return found
+
+
 def _in_order(
     kind: str, at: Sequence[str], modules: dict[str, nn.Module], ends: dict[str, int]
 ) -> list[str]:
     """The names of `at` as they run."""
-    if isinstance(at, str):
-        raise UserError(f"at={at!r}: give a list of names, such as [{at!r}]")
     if unknown := [name for name in at if name not in modules]:
         raise UserError(
             f"at: {kind} has no module {', '.join(unknown)}; it can be cut at {_listed([*ends])}"
@@ -99,8 +120,8 @@ def _in_order(
             f"at: behind {', '.join(inside)} more than one value is still in use; {kind} can be "
             f"cut at {_listed([*ends])}"
         )
-    if not at or len({ends[name] for name in at}) < len(at):
-        raise UserError(f"at={list(at)}: name one module or more, each with an end of its own")
+    if len({ends[name] for name in at}) < len(at):
+        raise UserError(f"at={list(at)}: name modules with an end of their own each")
     return sorted(at, key=ends.__getitem__)
 
 
@@ -110,33 +131,43 @@ def _listed(names: Sequence[str]) -> str:
     return (", ".join(shown[:SHOWN]) or "no module") + (", …" if len(shown) > SHOWN else "")
 
 
-def _blocks(model: nn.Module, judging: Trace, learning: Trace, ends: dict[str, str]) -> list[Block]:
+def _traced(
+    model: nn.Module, judging: Trace, learning: Trace, ends: dict[str, str]
+) -> dict[str, nn.Module]:
     """The pieces between the ends; one that computes the same in both modes is traced once."""
-    traced = [traced_pieces(model, trace, [*ends.values()]) for trace in (judging, learning)]
-    pairs = list(zip(*traced, strict=True))
-    rest = "head" if "head" not in ends else "rest"
-    named = [*ends, rest][: len(pairs)]
-    return [
-        Block(
-            name,
-            one if one.code == other.code else ByMode(one, other),
-            (named[number - 1] if number else IMAGE,),
-            "head" if name == named[-1] else "encoder",
+    found = [traced_pieces(model, trace, [*ends.values()]) for trace in (judging, learning)]
+    pieces = [
+        one if one.code == other.code else ByMode(one, other)
+        for one, other in zip(*found, strict=True)
+    ]
+    return dict(zip([*ends, ""], pieces, strict=False))
+
+
+def _blocks(pieces: Mapping[str, nn.Module]) -> list[Block]:
+    """Pieces as blocks that read one another; the last one is the head."""
+    rest = "head" if "head" not in pieces else "rest"
+    names = [name or rest for name in pieces]
+    *_, last = pieces.values()
+    if not any(True for _ in last.parameters()):
+        raise UserError(
+            f"at: nothing behind {names[-2:][0]} has weights, so that no head could learn from "
+            "labels; name modules before it"
         )
-        for number, (name, (one, other)) in enumerate(zip(named, pairs, strict=True))
+    return [
+        Block(name, module, (before,), "head" if module is last else "encoder")
+        for name, module, before in zip(names, pieces.values(), [IMAGE, *names], strict=False)
     ]
 
 
-def _check(net: BlockNet, example: Tensor) -> None:
-    """See that the blocks compute what the model computes, bit for bit."""
+def _is_same(net: BlockNet, example: Tensor) -> bool:
+    """Whether the blocks compute what the model computes, bit for bit."""
     image = example * net.std + net.mean
     # the example, as it is rounded on the way through the normalization
     whole = _taken(net.model, (image - net.mean) / net.std)
-    if not isinstance(whole, Tensor) or not whole.equal(output(net, image)):
-        raise UserError(
-            f"{type(net.model).__name__}: its blocks do not compute what it computes; give blocks "
-            "of your own: BlockNet(model, [Block(…), …], mean, std)"
-        )
+    try:
+        return isinstance(whole, Tensor) and whole.equal(output(net, image))
+    except Exception:  # of modules that are no chain any
+        return False
 
 
 def _taken(model: nn.Module, images: Tensor) -> Any:

@@ -1,7 +1,8 @@
 """What a model computes, traced by torch.fx, in pieces over the model's own submodules."""
 
+import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 from torchvision.models.feature_extraction import NodePathTracer
 
-from stagewise_kd.system.errors import UserError, first_line
+from stagewise_kd.system.errors import UserError, first_line, listed
 
 
 class Trace(NamedTuple):
@@ -20,14 +21,39 @@ class Trace(NamedTuple):
     paths: dict[fx.Node, str]
 
 
-def traces(model: nn.Module) -> tuple[Trace, Trace]:
+class _Tracer(NodePathTracer):  # type: ignore[misc]
+    """Leaves modules of some names and classes as they are, and what timm says of its own."""
+
+    def __init__(self, leaves: Collection[str | type[nn.Module]]) -> None:
+        functions, modules = _not_traced()
+        modules += [leaf for leaf in leaves if not isinstance(leaf, str)]
+        super().__init__(  # type: ignore[no-untyped-call]
+            autowrap_functions=functions, leaf_modules=modules
+        )
+        self._leaves = leaves
+
+    def is_leaf_module(self, m: nn.Module, module_qualname: str) -> bool:
+        """Whether a module is one node of the trace."""
+        return module_qualname in self._leaves or super().is_leaf_module(m, module_qualname)
+
+
+def traces(
+    model: nn.Module, no_trace: Collection[str | type[nn.Module]] = ()
+) -> tuple[Trace, Trace]:
     """What a model computes in eval mode, and what in training; its modes stay as they are.
 
+    Args:
+        model: the network.
+        no_trace: names or classes of modules that stay whole.
+
     Raises:
-        UserError: it cannot be traced; names the line of its code.
+        UserError: it cannot be traced; names the line of its code, and the ways out.
     """
+    names = {leaf for leaf in no_trace if isinstance(leaf, str)}
+    if unknown := names - {name for name, _ in model.named_modules()}:
+        raise UserError(f"no_trace: {type(model).__name__} has no module {listed([*unknown])}")
     with modes_kept(model):
-        return _trace(model.eval()), _trace(model.train())
+        return _trace(model.eval(), no_trace), _trace(model.train(), no_trace)
 
 
 @contextmanager
@@ -41,37 +67,45 @@ def modes_kept(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def _trace(model: nn.Module) -> Trace:
-    functions, modules = _not_traced()
-    make: Any = NodePathTracer
-    tracer = make(autowrap_functions=functions, leaf_modules=modules)
+def _trace(model: nn.Module, no_trace: Collection[str | type[nn.Module]]) -> Trace:
+    tracer = _Tracer(no_trace)
     try:
         graph = tracer.trace(model)
     except Exception as error:  # whatever the model's own code raises on a value that is none yet
         raise UserError(
-            f"{type(model).__name__} cannot be traced: {first_line(error)} "
-            f"({_line(error)}); give blocks of your own: BlockNet(model, [Block(…), …], mean, std)"
+            f"{type(model).__name__} cannot be traced: {first_line(error)} ({_line(error)}). Leave "
+            f"the module of this line whole, {_no_trace(model, error)}; or, where modules run one "
+            "after the other as they are defined, name those that end a block: at=[…]"
         ) from None
     return Trace(list(graph.nodes), tracer.node_to_qualname)
 
 
 def _not_traced() -> tuple[tuple[Any, ...], list[type[nn.Module]]]:
-    """What timm says of its own functions and modules."""
-    try:
-        from timm.models import _features_fx as own
-    except ImportError:
+    """What timm says of its own functions and modules; who has such a network has imported it."""
+    if "timm" not in sys.modules:
         return (), []
+    from timm.models import _features_fx as own
+
     known: Any = own
     return tuple(known.get_notrace_functions()), known.get_notrace_modules()
 
 
 def _line(error: Exception) -> str:
     """The line of the user's code that an error comes from."""
-    libraries = str(Path(torch.__file__).parents[1])
+    packages, torchs = Path(torch.__file__).parents[1], Path(torch.__file__).parent
     here = str(Path(__file__).parents[1])
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if not f.filename.startswith((libraries, here))]
-    return f"{own[-1].filename}, line {own[-1].lineno}: {own[-1].line}" if own else "in a library"
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if "<" not in f.filename]
+    known = [f for f in frames if not f.filename.startswith((here, str(torchs)))]
+    own = [f for f in known if not f.filename.startswith(str(packages))] or known
+    return f"{own[-1].filename}, line {own[-1].lineno}: {own[-1].line}" if own else "in torch"
+
+
+def _no_trace(model: nn.Module, error: Exception) -> str:
+    """The option that leaves the module whole whose forward raised an error."""
+    known = {id(module): name for name, module in model.named_modules() if name}
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    found = [known[id(me)] for f in frames if id(me := f.f_locals.get("self")) in known]
+    return f"no_trace={found[-1:]}" if found else "no_trace=[…], if it is not the network itself"
 
 
 def module_ends(trace: Trace, model: nn.Module) -> dict[str, int]:

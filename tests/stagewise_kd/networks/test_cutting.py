@@ -121,8 +121,8 @@ class Branching(nn.Module):
         ),
         (Own(), ["nope"], ["Own has no module nope; it can be cut at stem, last, fc"]),
         (Own(), ["body"], ["behind body more than one value is still in use", "stem, last, fc"]),
-        (Own(), ["stem", "stem.1"], ["with an end of its own"]),
-        (Own(), [], ["name one module or more"]),
+        (Own(), ["stem", "stem.1"], ["with an end of their own"]),
+        (Own(), [], ["at=[]: give a list of names of modules"]),
         (
             Branching(),
             ["fc"],
@@ -178,7 +178,7 @@ def test_a_module_of_two_blocks_is_refused():
 
 def test_a_head_that_is_no_end_keeps_its_name():
     model = nn.Sequential()
-    model.stem, model.head, model.tail = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Flatten()
+    model.stem, model.head, model.tail = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
     assert cut(model, IMAGES, ["stem", "head"]).names == ("stem", "head", "rest")
 
 
