@@ -9,6 +9,7 @@ __all__ = [
     "encoders",
     "hashes",
     "headed",
+    "inheriting",
     "layout",
     "matching",
     "origin",
