@@ -8,16 +8,21 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import ConfigCompositionException
+from hydra.errors import ConfigCompositionException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 
-from stagewise_kd.runs.composing import composing, config_folder, shared_configs
+from stagewise_kd.runs.composing import composing, config_folder, search_path
 from stagewise_kd.runs.config import check_values, resolved
+from stagewise_kd.runs.config_source import GROUPS
 from stagewise_kd.runs.launchers import check_launcher, launcher_settings
 from stagewise_kd.runs.overrides import as_typed
 from stagewise_kd.runs.study import plan_study, run_study
 from stagewise_kd.system.errors import UserError
 
+NETWORKS = {
+    "cls": "timm/NAME, torchvision/NAME or module:function",
+    "seg": "smp/ENCODER",
+}
 MULTIRUN = ("-m", "--multirun")
 
 
@@ -33,10 +38,7 @@ def hydra_run(
     study = len(given) < len(overrides)
     if study and not studies:
         raise UserError("-m: is for run; show the blocks of one job at a time")
-    # Lightning has more options than the config names: `++` sets those too.
-    settings = [
-        f"++{item}" if item.startswith("trainer.") else as_typed(item, study) for item in given
-    ]
+    settings = [as_typed(item, study) for item in given]
     # Hydra wants the flag first, and none beside another such as --cfg.
     shows = any(item.startswith("--") for item in settings)
     flags = ["-m"] if study and not shows else []
@@ -44,7 +46,7 @@ def hydra_run(
     folder = config_folder(front_end)
 
     def launch(job: Callable[[DictConfig], None], *more: str) -> None:
-        sys.argv = [f"{front_end}-kd run", *flags, shared_configs(), *settings, *more]
+        sys.argv = [f"{front_end}-kd run", *flags, search_path(front_end), *settings, *more]
         hydra.main(version_base="1.3", config_path=folder, config_name="config")(job)()
 
     try:
@@ -54,6 +56,8 @@ def hydra_run(
             run_study(jobs, run, lambda job: launch(job, *own))
         else:
             _run_one(run, launch)
+    except MissingConfigException as error:
+        raise UserError(_no_choice(error, front_end)) from None
     except ConfigCompositionException as error:
         if "Could not override" in str(error):
             raise UserError(_misspelled(str(error), front_end)) from None
@@ -94,6 +98,14 @@ def _check_no_study() -> None:
             f"the experiment is a study that sweeps {', '.join(swept)}; run it with -m, "
             "or give each of them one value for a single run"
         )
+
+
+def _no_choice(error: MissingConfigException, front_end: str) -> str:
+    """Hydra's message of an unknown choice, without the file that all of a group share."""
+    group, _, name = str(error.missing_cfg_file).partition("/")
+    there = [option for option in error.options or () if option != "base"]
+    more = f"; any other network is {NETWORKS[front_end]}" if group in GROUPS else ""
+    return f"Could not find '{group}/{name}'; there are {', '.join(there)}{more}"
 
 
 def _misspelled(message: str, front_end: str) -> str:

@@ -5,6 +5,7 @@ __all__ = [
     "build",
     "composing",
     "config",
+    "config_source",
     "distill",
     "evaluate",
     "experiment",

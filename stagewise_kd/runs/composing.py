@@ -8,6 +8,7 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
+from stagewise_kd.runs.config_source import network_names
 from stagewise_kd.runs.overrides import quoted
 
 Compose = Callable[..., DictConfig]
@@ -20,9 +21,10 @@ def config_folder(name: str) -> str:
     return str(found[0] / name)
 
 
-def shared_configs() -> str:
-    """The override by which Hydra finds what both front ends have."""
-    return f"hydra.searchpath=[{quoted('file://' + config_folder('shared'))}]"
+def search_path(front_end: str) -> str:
+    """The override by which Hydra finds what both front ends have, and networks by name."""
+    places = ("file://" + config_folder("shared"), network_names(config_folder(front_end)))
+    return f"hydra.searchpath=[{','.join(map(quoted, places))}]"
 
 
 @contextmanager
@@ -30,7 +32,7 @@ def composing(front_end: str) -> Iterator[Compose]:
     """A function that composes the config of a front end ("cls", "seg") from overrides."""
 
     def compose(overrides: Sequence[str] = (), **options: Any) -> DictConfig:
-        return hydra.compose("config", [shared_configs(), *overrides], **options)
+        return hydra.compose("config", [search_path(front_end), *overrides], **options)
 
     with hydra.initialize_config_dir(config_folder(front_end), version_base="1.3"):
         yield compose

@@ -10,6 +10,8 @@ ABSOLUTE = (  # in config.yaml
     *("data.root", "data.splits", "data.unlabelled", "data.classes"),
     *("teacher.checkpoint", "cache.dir"),
 )
+# Lightning and the builders of networks have more options than the config names.
+OPEN = ("trainer.", "student.arguments.", "teacher.arguments.")
 PATHS = (*ABSOLUTE, "teacher.store", "out")
 
 
@@ -25,7 +27,9 @@ def quoted(text: str) -> str:
 
 
 def as_typed(item: str, study: bool = False) -> str:
-    """An override as Hydra takes it: one of a path in quotes, but for `null`; match= its pairs.
+    """An override as Hydra takes it.
+
+    A path is in quotes, but for `null`; match= are its pairs; `++` sets names that are new.
 
     Args:
         item: as it was typed.
@@ -34,6 +38,8 @@ def as_typed(item: str, study: bool = False) -> str:
     Raises:
         UserError: several paths without a study.
     """
+    if item.startswith(OPEN):
+        return f"++{item}"
     name, text = setting(item), item.partition("=")[2]
     if name == "match":
         return f"match.pairs={text}"

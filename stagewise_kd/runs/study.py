@@ -34,6 +34,7 @@ from stagewise_kd.system.run_folder import is_running
 LIST = "study.json"
 RESULT = "result.json"
 FAILURES = "failures"
+PARTS = str.maketrans("/:", "__")  # what parts a value, as of paths and of names of networks
 TOLD = {"seed", "student", "decoder", "method", "data", "data.fraction"}  # by the name of a run
 
 
@@ -109,7 +110,7 @@ def _suffix(job: Sequence[Override], swept: set[str]) -> str:
     """The swept settings that the name does not tell, so that no two jobs share a folder."""
     values = {i.key_or_group: _plain(i) for i in job if i.key_or_group in swept}
     return "".join(
-        f"-{key.rsplit('.', 1)[-1]}{value.strip('/').replace('/', '_')}"
+        f"-{key.rsplit('.', 1)[-1]}{value.strip('/').translate(PARTS)}"
         for key, value in values.items()
     )
 

@@ -14,7 +14,7 @@ from stagewise_kd.runs.front_end import FrontEnd
 from stagewise_kd.runs.method import method_of
 from stagewise_kd.system.console import console
 from stagewise_kd.system.files import path_of
-from stagewise_kd.system.names import Config
+from stagewise_kd.system.names import Config, file_name
 from stagewise_kd.system.processes import rank
 
 
@@ -41,7 +41,7 @@ def trained_teacher(
     """
     wanted = teacher_config(config, front_end)
     key = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:8]
-    name = f"{config['teacher']['name']}-{config['data']['name']}-{key}"
+    name = f"{file_name(config['teacher']['name'])}-{file_name(config['data']['name'])}-{key}"
     store = path_of(str(config["teacher"]["store"])).absolute()
     folder = store / f"{name}-{source_hash(source)[:8]}"
     if not folder.exists() and rank() == 0 and (others := sorted(store.glob(f"{name}-*"))):

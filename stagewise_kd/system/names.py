@@ -10,15 +10,19 @@ def run_name(config: Config) -> str:
     """Readable name of a run: data and fraction / student, decoder, method and seed."""
     data, decoder = config["data"], config.get("decoder")
     parts = [config["student"]["name"], decoder and decoder["name"], method_name(config)]
-    job = "-".join([part for part in parts if part] + [f"s{config['seed']}"])
+    job = "-".join([file_name(part) for part in parts if part] + [f"s{config['seed']}"])
     return f"{data_name(data['name'], data['fraction'])}/{job}"
 
 
 def data_name(data: str, fraction: float) -> str:
     """Readable name of a part of a data set, such as cifar10-0.25."""
     short = f"{fraction:.2f}"
-    plain = re.sub(r"[^\w.+-]+", "_", data)  # what paths and overrides can hold
-    return f"{plain}-{short if float(short) == fraction else f'{fraction:g}'}"
+    return f"{file_name(data)}-{short if float(short) == fraction else f'{fraction:g}'}"
+
+
+def file_name(name: str) -> str:
+    """A name as paths and overrides can hold it, such as timm_resnet18 of timm/resnet18."""
+    return re.sub(r"[^\w.+-]+", "_", name)
 
 
 def method_name(config: Config) -> str:
