@@ -1,17 +1,20 @@
-"""A trained ResNet in a checkpoint of any origin, and its head."""
+"""A trained network in a checkpoint of any origin, and its head."""
 
 from functools import cache
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stagewise_kd.networks.recognizing import (
     Shapes,
+    Weights,
     choose,
     described,
+    held,
     modules_of,
     nearest,
+    shapes,
     under,
     without_head,
 )
@@ -41,13 +44,73 @@ def resnet_weights(
     if found is not None:
         return _with_head(tensors, found, known[name], name, classes, path)
     own = nearest(tensors, known[name])
-    kind = described(tensors, "*resn*" if own else "*")
-    if own and not kind:  # whoever loads it says what is wrong with it
-        return ("published" if own.keys() >= PUBLISHED else "linear"), own
-    raise UserError(
-        f"{path}: this is {kind or modules_of(tensors)}; pick one of teacher={'|'.join(DEPTHS)}, "
-        "or distill from any other network in Python: cls_kd.distill"
-    )
+    _check_kind(tensors, own, name, path)
+    return ("published" if own.keys() >= PUBLISHED else "linear"), own
+
+
+def network_weights(
+    tensors: dict[str, Tensor],
+    model: nn.Module,
+    name: str,
+    classes: int,
+    prefix: str | None,
+    path: Path,
+) -> dict[str, Tensor]:
+    """The weights of any other network in a checkpoint, as it names them.
+
+    Args:
+        tensors: all of the checkpoint.
+        model: the network.
+        name: what it is called.
+        classes: how many there are.
+        prefix: of the network's names, where the checkpoint holds several; None: found.
+        path: what to call the checkpoint.
+
+    Raises:
+        UserError: it holds no such network, or several.
+    """
+    expected, body = shapes(model), without_head(model)
+    found = choose(tensors, {name: body or expected}, name, prefix, str(path))
+    if found is None:
+        own = nearest(tensors, expected)
+        _check_kind(tensors, own, name, path)
+        return own  # whoever loads it says what is wrong with it
+    whole = under(tensors, found)
+    modules = {key.split(".")[0] for key in expected}
+    own = {key: value for key, value in whole.items() if key.split(".")[0] in modules}
+    head = {key.rpartition(".")[2]: key for key in expected.keys() - body.keys()}
+    if {*head} != {"weight", "bias"} or {*head.values()} & own.keys():
+        return own
+    rest = {key: value for key, value in whole.items() if key not in own}
+    (width,) = expected[head["weight"]][1:]
+    parts = _linear(rest or _beside(tensors, found), width, classes, f"{path} as {name}")
+    return own | {head[key]: value for key, value in parts.items()}
+
+
+def _check_kind(tensors: dict[str, Tensor], own: Weights, name: str, path: Path) -> None:
+    """Name the network that a checkpoint holds, where it is plainly another one.
+
+    Args:
+        tensors: all of the checkpoint.
+        own: those that bear most of the names that are wanted.
+        name: of the network that is wanted.
+        path: what to call the checkpoint.
+    """
+    kind = described(tensors, "*resn*" if own else "*") or own_kind(tensors)
+    if kind:
+        raise UserError(
+            f"{path}: this is a {kind}, the run asks for teacher={name}; pick teacher={kind}"
+        )
+    if not own:
+        raise UserError(
+            f"{path}: this is {modules_of(tensors)}, the run asks for teacher={name}; name what "
+            "was trained: teacher=timm/NAME, torchvision/NAME or module:function"
+        )
+
+
+def own_kind(tensors: Weights) -> str | None:
+    """The name of a ResNet of ours that tensors are of; None where they are of none."""
+    return next((kind for kind, body in _bodies().items() if held(tensors, {kind: body})), None)
 
 
 @cache
@@ -66,14 +129,19 @@ def _with_head(
     modules = {key.split(".")[0] for key in body}
     inner = {key: value for key, value in own.items() if key.split(".")[0] in modules}
     rest = {key: value for key, value in own.items() if key not in inner}
-    above = prefix[: prefix[:-1].rfind(".") + 1]  # as in backbone.*, head.fc.*
-    outer = under({k: v for k, v in tensors.items() if not k.startswith(prefix)}, above)
-    return "linear", inner | _linear(rest or outer, body, classes, f"{path} as {name}")
-
-
-def _linear(given: dict[str, Tensor], body: Shapes, classes: int, source: str) -> dict[str, Tensor]:
-    """The one linear layer among what is beside a body, whatever its name, as torchvision's."""
     (width,) = [*body.values()][-1]
+    head = _linear(rest or _beside(tensors, prefix), width, classes, f"{path} as {name}")
+    return "linear", inner | {f"fc.{key}": value for key, value in head.items()}
+
+
+def _beside(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """What stands beside a prefix, as in backbone.*, head.fc.*."""
+    above = prefix[: prefix[:-1].rfind(".") + 1]
+    return under({k: v for k, v in tensors.items() if not k.startswith(prefix)}, above)
+
+
+def _linear(given: dict[str, Tensor], width: int, classes: int, source: str) -> dict[str, Tensor]:
+    """Weight and bias of the one linear layer among what is beside a body, whatever its name."""
     flat = {k: v for k, v in given.items() if v.ndim == 2 and k.endswith("weight")}
     if len(flat) > 1:
         flat = {key: value for key, value in flat.items() if tuple(value.shape) == (classes, width)}
@@ -84,6 +152,6 @@ def _linear(given: dict[str, Tensor], body: Shapes, classes: int, source: str) -
         raise UserError(
             f"{source}: its head is {found or 'missing'}; expected one linear layer of {width} "
             "inputs with a bias, or the published head; distill from a network with another head "
-            "in Python: cls_kd.distill"
+            "by teacher=module:function, or in Python: cls_kd.distill"
         )
-    return {"fc.weight": given[f"{layers[0]}weight"], "fc.bias": bias}
+    return {"weight": given[f"{layers[0]}weight"], "bias": bias}

@@ -43,10 +43,10 @@ def _evaluate(args: "Namespace") -> None:
     from cls_kd import front_end
     from stagewise_kd.runs.evaluate import evaluate
 
-    evaluate(front_end, args.run, args.overrides)
+    evaluate(front_end, args.run, args.overrides, args.factory)
 
 
 def _predict(args: "Namespace") -> None:
     from cls_kd.predict import predict
 
-    predict(args.run, args.paths, args.out, args.top)
+    predict(args.run, args.paths, args.out, args.top, args.factory)

@@ -7,13 +7,13 @@ from hydra.utils import instantiate
 
 from cls_kd import teacher as teacher_module
 from cls_kd.class_folders import load_folder
+from cls_kd.networks import make_network, network_faults, pretrained
 from cls_kd.task import Classification
 from cls_kd.transforms import none, whole_batches
 from stagewise_kd.data.image_files import sides
 from stagewise_kd.data.samples import Part, Source, Transform
 from stagewise_kd.networks.blocks import BlockNet
-from stagewise_kd.networks.resnet import DEPTHS, resnet
-from stagewise_kd.system.errors import UserError
+from stagewise_kd.system.errors import UserError, raise_faults
 from stagewise_kd.system.names import Config
 
 PACKAGE = "cls_kd"
@@ -21,13 +21,14 @@ TASK = Classification.name
 
 
 def check(config: Config) -> None:
-    """Check that images have a size.
+    """Check that images have a size, and the options of networks.
 
     Raises:
-        UserError: they have none.
+        UserError: says what is wrong with them.
     """
     if config["data"]["size"] is None:
         raise UserError("data.size=null: give one side in pixels, or [height,width]")
+    raise_faults("bad settings", network_faults(config))
 
 
 def make_views(config: Config, source: Source) -> tuple[Transform, Transform]:
@@ -51,7 +52,7 @@ def make_task(config: Config, source: Source) -> Classification:
 
 def untrained_teacher(config: Config, source: Source) -> BlockNet:
     """A network of the teacher's shape."""
-    return _network(config, config["teacher"], len(source.classes))
+    return make_network(config, config["teacher"], len(source.classes))
 
 
 def load_teacher(config: Config, source: Source) -> BlockNet:
@@ -64,8 +65,8 @@ def make_student(config: Config, source: Source, teacher: BlockNet | None) -> Bl
     student = config["student"]
     torch.manual_seed(config["seed"])  # whatever building the teacher has drawn
     if student.get("pretrained"):  # a teacher in its own training run
-        return teacher_module.pretrained(student["name"], len(source.classes))
-    return _network(config, student, len(source.classes))
+        return pretrained(config, student, len(source.classes))
+    return make_network(config, student, len(source.classes))
 
 
 def method_options(config: Config) -> dict[str, Any]:
@@ -80,18 +81,7 @@ def told(config: Config, student: BlockNet) -> str | None:
 
 def teacher_changes(config: Config) -> Config:
     """The teacher as a student of all data."""
-    student = {key: config["teacher"][key] for key in ("name", "head", "pretrained")}
+    kept = ("name", "head", "pretrained", "at", "arguments")
+    student = {key: config["teacher"].get(key) for key in kept}
     whole = {"fraction": 1.0, "label_fraction": 1.0, "unlabelled": None, "rest_as_test": False}
     return {"student": student, "data": config["data"] | whole}
-
-
-def _network(config: Config, network: dict[str, Any], classes: int) -> BlockNet:
-    """A network of the config with random weights.
-
-    Raises:
-        UserError: there is no network of that name.
-    """
-    if network["name"] not in DEPTHS:
-        raise UserError(f"network {network['name']!r} is unknown; there are {', '.join(DEPTHS)}")
-    data = config["data"]
-    return resnet(network["name"], classes, network["head"], data["mean"], data["std"])

@@ -31,7 +31,9 @@ BATCH = 64
 Classified = tuple[list[str], Tensor]  # a row of the CSV, and its image uint8 (3, H, W)
 
 
-def predict(run: Path, paths: Sequence[Path], out: Path, top: int = 3) -> int:
+def predict(
+    run: Path, paths: Sequence[Path], out: Path, top: int = 3, factory: str | None = None
+) -> int:
     """Classify images with a finished student; any number of them in the same memory.
 
     Args:
@@ -40,6 +42,7 @@ def predict(run: Path, paths: Sequence[Path], out: Path, top: int = 3) -> int:
         out: where predictions.csv and contact_sheet.png are written. A row of the CSV: file, then
             class and probability, the likeliest first.
         top: how many classes an image.
+        factory: `module:function` that builds a network of the user's own.
 
     Returns:
         How many images were classified.
@@ -51,7 +54,7 @@ def predict(run: Path, paths: Sequence[Path], out: Path, top: int = 3) -> int:
     """
     if top < 1:
         raise UserError(f"--top {top}: give how many classes an image, 1 or more")
-    student, described, named = student_and_files(Classification.name, run, paths, out)
+    student, described, named = student_and_files(Classification.name, run, paths, out, factory)
     names = described["classes"]
     top = min(top, len(names))
     unreadable: list[str] = []

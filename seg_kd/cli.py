@@ -50,13 +50,13 @@ def _evaluate(args: "Namespace") -> None:
     from seg_kd import front_end
     from stagewise_kd.runs.evaluate import evaluate
 
-    evaluate(front_end, args.run, args.overrides)
+    evaluate(front_end, args.run, args.overrides, args.factory)
 
 
 def _predict(args: "Namespace") -> None:
     from seg_kd.predict import predict
 
-    predict(args.run, args.paths, args.out, args.tile, args.overlap)
+    predict(args.run, args.paths, args.out, args.tile, args.overlap, args.factory)
 
 
 def _gallery(runs: Sequence[Path]) -> "Sequence[Exhibit]":

@@ -32,7 +32,12 @@ Box = tuple[int, int, int, int]
 
 
 def predict(
-    run: Path, paths: Sequence[Path], out: Path, tile: int = 1024, overlap: int = 128
+    run: Path,
+    paths: Sequence[Path],
+    out: Path,
+    tile: int = 1024,
+    overlap: int = 128,
+    factory: str | None = None,
 ) -> list[Path]:
     """Segment images with a finished student.
 
@@ -45,6 +50,7 @@ def predict(
         out: where the masks (`<name>.png`, class indices with palette) and `<name>_overlay.jpg` go.
         tile: side of a tile in pixels.
         overlap: pixels that a tile sees of its neighbours on every side, and does not predict.
+        factory: `module:function` that builds a network of the user's own.
 
     Returns:
         The mask files.
@@ -59,7 +65,7 @@ def predict(
             f"--tile {tile} --overlap {overlap}: give multiples of {STRIDE}, an overlap of 0 or "
             "more, and a tile of more than twice the overlap"
         )
-    net, described, files = student_and_files(Segmentation.name, run, paths, out)
+    net, described, files = student_and_files(Segmentation.name, run, paths, out, factory)
     targets = _targets(files, out)
     palette = described.get("palette") or generated_palette(len(described["classes"]))
     read = partial(open_image, channels=len(net.mean))

@@ -13,6 +13,7 @@ from stagewise_kd.system.files import path_of
 if TYPE_CHECKING:
     from stagewise_kd.comparison.page import Exhibit
 
+FACTORY = "builds a student that is a network of your own"
 Do = Callable[[argparse.Namespace], object]
 
 
@@ -25,8 +26,9 @@ class CommandLine:
         about: one line of help.
         run: runs a composed config.
         blocks: shows how the networks of one are cut and matched.
-        evaluate: does `evaluate` with `args.run`, `args.overrides`.
-        predict: does `predict` with `args.run`, `args.paths`, `args.out` and its own options.
+        evaluate: does `evaluate` with `args.run`, `args.overrides`, `args.factory`.
+        predict: does `predict` with `args.run`, `args.paths`, `args.out`, `args.factory` and its
+            own options.
         predict_options: further options of `predict` and their help: whole numbers by default.
         gallery: pictures for the page of `compare`, from the run folders.
     """
@@ -86,6 +88,8 @@ class CommandLine:
         predict.add_argument(
             "--out", type=path_of, default=Path("predictions"), help="folder to write"
         )
+        for command in (evaluate, predict):
+            command.add_argument("--factory", metavar="MODULE:FUNCTION", help=FACTORY)
         for option, (default, about) in self.predict_options.items():
             predict.add_argument(option, type=int, default=default, help=about)
         predict.set_defaults(do=self.predict)

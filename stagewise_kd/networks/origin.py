@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from stagewise_kd.system.errors import UserError
@@ -30,7 +31,10 @@ def rebuild(build: str, arguments: dict[str, Any]) -> Any:
     Raises:
         UserError: the function is not one of ours.
     """
-    module, _, function = build.rpartition(".")
-    if not build.startswith(HOME):
+    home, _, name = build.rpartition(".")
+    module = import_module(home) if build.startswith(HOME) and find_spec(home) else None
+    function = getattr(module, name, None)
+    # not what a module there has imported
+    if getattr(function, "__module__", None) != home or function is None:
         raise UserError(f"{build}: builds a network, but only functions in {HOME[:-1]} are called")
-    return getattr(import_module(module), function)(**arguments)
+    return function(**arguments)

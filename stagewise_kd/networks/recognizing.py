@@ -51,18 +51,18 @@ def choose(
     Raises:
         UserError: it holds other kinds, or several networks of this one.
     """
-    held = _held(weights, known)
-    every = "; ".join(f"{prefix[:-1] or 'no prefix'}: {kind}" for prefix, kind in held.items())
-    if asked is not None and held:
+    there = held(weights, known)
+    every = "; ".join(f"{prefix[:-1] or 'no prefix'}: {kind}" for prefix, kind in there.items())
+    if asked is not None and there:
         ends = str(asked).removesuffix(".")
-        exact = [p for p in held if p == f"{ends}." or p == ends]
-        named = exact or [p for p in held if p.endswith(f".{ends}.")]
+        exact = [p for p in there if p == f"{ends}." or p == ends]
+        named = exact or [p for p in there if p.endswith(f".{ends}.")]
         if not named:
             raise UserError(f"{source}: teacher.prefix={asked}: no network is there, but {every}")
-        held = {prefix: held[prefix] for prefix in named}
-    right = [prefix for prefix, kind in held.items() if kind == name]
-    if held and not right:
-        kinds = sorted({*held.values()})
+        there = {prefix: there[prefix] for prefix in named}
+    right = [prefix for prefix, kind in there.items() if kind == name]
+    if there and not right:
+        kinds = sorted({*there.values()})
         raise UserError(
             f"{source}: this is a {' and a '.join(kinds)}, the run asks for teacher={name}; "
             f"pick teacher={kinds[0]}"
@@ -79,7 +79,7 @@ def choose(
     return right[0] if right else None
 
 
-def _held(weights: Weights, known: Mapping[str, Shapes]) -> dict[str, str]:
+def held(weights: Weights, known: Mapping[str, Shapes]) -> dict[str, str]:
     """The kinds of the networks in a checkpoint, by prefix."""
     return {
         prefix: kind
@@ -113,15 +113,15 @@ def nearest(weights: Weights, body: Shapes) -> dict[str, Tensor]:
 
 
 def described(weights: Weights, like: str = "*") -> str | None:
-    """Torchvision's name of a network, of those like a pattern; None where it is none of them."""
+    """Such as torchvision/vgg16, of those like a pattern; None where it is none of these."""
     for name in list_models(module=torchvision.models, include=like):
         with (
             torch.device("meta"),
             warnings.catch_warnings(action="ignore"),
             suppress(NotImplementedError),  # some cannot be made without memory
         ):
-            if _held(weights, {name: without_head(get_model(name, weights=None))}):
-                return f"torchvision's {name}"
+            if held(weights, {name: without_head(get_model(name, weights=None))}):
+                return f"torchvision/{name}"
     return None
 
 

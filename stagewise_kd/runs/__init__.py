@@ -14,6 +14,7 @@ __all__ = [
     "launchers",
     "method",
     "overrides",
+    "own_function",
     "own_networks",
     "predict",
     "run",

@@ -6,6 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from stagewise_kd.networks.names import name_fault
 from stagewise_kd.runs.overrides import ABSOLUTE
 from stagewise_kd.system.errors import raise_faults
 from stagewise_kd.system.files import path_of
@@ -65,6 +66,7 @@ def check_values(config: Config) -> None:
     if config.get("cache"):  # a teacher's own run has none
         faults += _cache_faults(config["cache"])
     faults += _teacher_faults(config.get("teacher") or {})
+    faults += _network_faults(config)
     if not isinstance(config["lr"], int | float) or not config["lr"] > 0:
         faults.append(f"lr={config['lr']}: give a number above 0")
     raise_faults("bad settings", faults)
@@ -77,6 +79,20 @@ def _teacher_faults(teacher: dict[str, Any]) -> list[str]:
         faults.append(f"teacher.prefix={prefix}: is for a teacher.checkpoint that is a file")
     if check not in (None, True, False):
         faults.append(f"teacher.check={check}: give true or false")
+    return faults
+
+
+def _network_faults(config: Config) -> list[str]:
+    faults = []
+    for who in ("student", "teacher"):
+        settings = config.get(who) or {}
+        if fault := name_fault(settings["name"]) if settings else None:
+            faults.append(f"{who}={settings['name']}: {fault}")
+        at, arguments = settings.get("at"), settings.get("arguments") or {}
+        if at is not None and not (isinstance(at, list) and all(isinstance(n, str) for n in at)):
+            faults.append(f"{who}.at={at}: give a list of names of modules, such as [stem,layer1]")
+        if not isinstance(arguments, dict):
+            faults.append(f"{who}.arguments={arguments}: give {who}.arguments.NAME=VALUE")
     return faults
 
 

@@ -11,6 +11,7 @@ from stagewise_kd.data.present import absent_classes
 from stagewise_kd.runs.config import check_values, resolved
 from stagewise_kd.runs.front_end import FrontEnd, load_data
 from stagewise_kd.runs.overrides import PATHS
+from stagewise_kd.runs.own_function import factory_of
 from stagewise_kd.runs.student import open_student
 from stagewise_kd.system.console import console
 from stagewise_kd.system.errors import UserError
@@ -20,18 +21,21 @@ from stagewise_kd.training.score import scores
 from stagewise_kd.training.setup import Fitting, Setup
 
 
-def evaluate(front_end: FrontEnd, run: Path, overrides: Sequence[str]) -> dict[str, float]:
+def evaluate(
+    front_end: FrontEnd, run: Path, overrides: Sequence[str], factory: str | None = None
+) -> dict[str, float]:
     """Print and return the metrics of a run's student on the test split.
 
     Args:
         front_end: of the task.
         run: the run folder.
         overrides: changes to the run's config, such as "data.root=DIR".
+        factory: `module:function` that builds a network of the user's own.
 
     Raises:
         UserError: the run is not finished, or the data has other classes.
     """
-    student, described = open_student(run, front_end.TASK)
+    student, described = open_student(run, front_end.TASK, factory_of(run, factory))
     config = run_config(run, overrides)
     data, source = load_data(front_end, config, described["classes"])
     if source.classes != described["classes"]:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from stagewise_kd.data.finding import find_images, say_left_out
 from stagewise_kd.data.image_files import raise_first
 from stagewise_kd.networks.blocks import BlockNet
+from stagewise_kd.runs.own_function import factory_of
 from stagewise_kd.runs.student import open_student
 from stagewise_kd.system.errors import IncompleteError, UserError
 from stagewise_kd.system.processes import local_device
@@ -19,7 +20,7 @@ THREADS = 4  # that decode images, each of which may be large
 
 
 def student_and_files(
-    task: str, run: Path, paths: Sequence[Path], out: Path
+    task: str, run: Path, paths: Sequence[Path], out: Path, factory: str | None = None
 ) -> tuple[BlockNet, dict[str, Any], Files]:
     """A finished student on its device, its description, and the images to predict.
 
@@ -28,6 +29,7 @@ def student_and_files(
         run: the run folder.
         paths: image files and folders of them.
         out: the folder that is to be written.
+        factory: `module:function` that builds a network of the user's own.
 
     Returns:
         Of each image its file, and its name below the path that it was found by.
@@ -36,7 +38,7 @@ def student_and_files(
         UserError: the run is not finished, or of images that are no files'; a path holds no images;
             or `out` is where images are read.
     """
-    student, described = open_student(run, task)
+    student, described = open_student(run, task, factory_of(run, factory))
     if described.get("images") == "prepared":
         raise UserError(
             f"{run}: was trained on images that its own data set had prepared in a way that no "

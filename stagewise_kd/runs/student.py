@@ -65,7 +65,7 @@ def open_student(
     Raises:
         UserError: there is no finished student, it is of another task, or its files are damaged.
     """
-    folder, described = _described(path)
+    folder, described = described_student(path)
     if task is not None:
         check_task(path, described.get("task", task), task)
     weights = read_weights(folder / "model.safetensors")
@@ -83,7 +83,12 @@ def check_task(path: Path, found: str, wanted: str) -> None:
         )
 
 
-def _described(path: Path) -> tuple[Path, dict[str, Any]]:
+def described_student(path: Path) -> tuple[Path, dict[str, Any]]:
+    """The folder of a student, of a run folder or itself, and what its network.json tells.
+
+    Raises:
+        UserError: there is none.
+    """
     for folder in (path / "student", path):
         described = read_json(folder / "network.json")
         if described is not None:
@@ -98,8 +103,8 @@ def _built(
         if not described.get("build"):
             kind = described["network"].get("class", "network of your own")
             raise UserError(
-                f"{path}: holds a {kind}, which only your own code can build; "
-                "load(RUN, factory=FUNCTION) with a function that returns one"
+                f"{path}: holds a {kind}, which only your own code can build; give it: --factory "
+                "module:function, or in Python load(RUN, factory=FUNCTION) with one that returns it"
             )
         net: BlockNet = rebuild(described["build"], described["network"])
     else:

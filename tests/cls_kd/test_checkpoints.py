@@ -125,8 +125,8 @@ def test_a_head_that_is_not_known(teacher):
     ("network", "words"),
     [
         (resnet34, "this is a resnet34, the run asks for teacher=resnet18; pick teacher=resnet34"),
-        (wide_resnet50_2, "this is torchvision's wide_resnet50_2; pick one of teacher=resnet10|"),
-        (efficientnet_b0, "this is torchvision's efficientnet_b0; pick one of teacher=resnet10|"),
+        (wide_resnet50_2, "pick teacher=torchvision/wide_resnet50_2"),
+        (efficientnet_b0, "pick teacher=torchvision/efficientnet_b0"),
     ],
 )
 def test_another_network_is_named(network, words):

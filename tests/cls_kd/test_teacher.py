@@ -6,7 +6,8 @@ import torch
 from safetensors.torch import save_file
 
 from cls_kd import front_end
-from cls_kd.teacher import load_teacher, pretrained
+from cls_kd.networks import pretrained
+from cls_kd.teacher import load_teacher
 from stagewise_kd.networks.resnet import resnet
 from stagewise_kd.runs.teacher import teacher_config
 from stagewise_kd.system.errors import UserError
@@ -74,10 +75,10 @@ def test_imagenet_weights_that_cannot_be_fetched(monkeypatch, tmp_path):
 
     monkeypatch.setattr("urllib.request.urlopen", unreachable)
     monkeypatch.setattr("torch.hub.urlopen", unreachable)
-    with pytest.raises(UserError, match=r"cannot fetch .*no network.*teacher.checkpoint=FILE"):
-        pretrained("resnet18", 2)
+    with pytest.raises(UserError, match=r"cannot fetch .*no network.*teacher.checkpoint=PATH"):
+        pretrained({}, {"name": "resnet18", "head": None}, 2)
     with pytest.raises(UserError, match="no ImageNet weights for resnet10"):
-        pretrained("resnet10", 2)
+        pretrained({}, {"name": "resnet10", "head": None}, 2)
 
 
 def test_the_shared_teacher_loads(shared):
