@@ -9,7 +9,7 @@ from torchvision.datasets import CIFAR10
 
 from cls_kd.class_folders import class_folders, find_classes, load_images
 from stagewise_kd.data.finding import SPLITS, existing_root, split_folders
-from stagewise_kd.data.image_files import Size
+from stagewise_kd.data.image_files import ScaledImages, Size
 from stagewise_kd.data.samples import Part, Source
 from stagewise_kd.data.shapes import CLASSES, draw_all
 from stagewise_kd.system.errors import UserError, listed
@@ -33,12 +33,10 @@ def _drawn(split: str, count: int, size: int, seed: int) -> Part:
 
 
 def cifar10(root: str | None, size: Size, in_memory: bool | None = None) -> Source:
-    """CIFAR-10: torchvision's original files, or a copy as an image folder."""
+    """CIFAR-10: torchvision's original files, or a copy as an image folder, at any size."""
     path = existing_root(root, "cifar10", ["train", CIFAR10.base_folder])
     if not (path / CIFAR10.base_folder).is_dir():
         return folder(str(path), size, in_memory=in_memory)
-    if size != (32, 32):
-        raise UserError(f"data.size={list(size)}: CIFAR-10's original files are 32×32")
     parts = {}
     for split in ("train", "test"):
         try:
@@ -50,7 +48,8 @@ def cifar10(root: str | None, size: Size, in_memory: bool | None = None) -> Sour
             ) from None
         names = [f"{split}/{index:05d}" for index in range(len(found.data))]
         images = torch.from_numpy(found.data).permute(0, 3, 1, 2)
-        parts[split] = Part(names, images, list(found.targets))
+        shown = images if size == (32, 32) else ScaledImages(images, size)
+        parts[split] = Part(names, shown, list(found.targets))
     return Source(list(found.classes), parts["train"], parts["test"])
 
 

@@ -9,6 +9,7 @@ import psutil
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from stagewise_kd.system.errors import IncompleteError, UserError, raise_faults
 
@@ -103,6 +104,27 @@ class FileImages:
     def hold(self, decoded: Sequence[Tensor]) -> "FileImages":
         """The same images, held decoded."""
         return FileImages(self.paths, self._decode, decoded)
+
+
+class ScaledImages:
+    """Images in memory, scaled at each access until they cover a size: they stay as small there."""
+
+    def __init__(self, images: Tensor, size: Size) -> None:
+        self._images = images
+        height, width = images.shape[2:]
+        scale = max(size[0] / height, size[1] / width)
+        self._size = [round(height * scale), round(width * scale)]
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> Tensor:
+        image = self._images[index][None]
+        return interpolate(image, self._size, mode="bilinear", antialias=True)[0]
+
+    def content(self, index: int) -> bytes:
+        """What tells one image from another, which is the same at any size."""
+        return content(self._images, index)
 
 
 class Subset:

@@ -197,3 +197,22 @@ def test_split_files_must_name_every_class(source, tmp_path):
     write_split(tmp_path / "val.txt", ["train/007"])
     with pytest.raises(UserError, match=r"train\.txt: lists no image of odd"):
         make_data(source, splits=str(tmp_path))
+
+
+def test_the_original_files_of_cifar10_at_any_size(tmp_path):
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 3072), dtype=np.uint8)
+    names = [*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"]
+    for name in names:
+        (folder / name).write_bytes(pickle.dumps({"data": pixels, "labels": [0, 1]}))
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": ["a", "b"]}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CIFAR10, "_check_integrity", lambda self: True)
+        patch.setattr(CIFAR10, "meta", CIFAR10.meta | {"md5": None})
+        small, large = (cifar10(str(tmp_path), size) for size in ((32, 32), (48, 64)))
+    assert small.train.images[1].equal(torch.from_numpy(pixels[1]).view(3, 32, 32))
+    image = Image.fromarray(small.test.images[0].permute(1, 2, 0).numpy())
+    scaled = np.array(image.resize((64, 64), Image.Resampling.BILINEAR))
+    assert large.test.images[0].equal(torch.from_numpy(scaled).permute(2, 0, 1))
+    assert content(large.train.images, 1) == content(small.train.images, 1)
