@@ -1,14 +1,18 @@
+import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.datasets import CIFAR10
 
 from cls_kd import transforms
-from cls_kd.sources import folder
+from cls_kd.sources import cifar10, folder
 from cls_kd.task import Classification
 from cls_kd.transforms import whole_batches
 from stagewise_kd.data import division
+from stagewise_kd.data.image_files import content
 from stagewise_kd.data.loaders import Data, View, train_loader
 from stagewise_kd.data.present import absent_classes
 from stagewise_kd.data.samples import Part, Samples, Source
