@@ -25,10 +25,10 @@ def test_any_network_is_a_choice_of_student_and_teacher(front_end):
 
 def test_networks_are_values_of_a_sweep_and_safe_names_of_folders():
     study = plan_study(
-        "cls", ["student=resnet10,timm/vit_tiny", "teacher=a.b:c,torchvision/resnet18"]
+        "cls", ["student=resnet10,timm/test_vit", "teacher=a.b:c,torchvision/resnet18"]
     )
     assert [*study.names.values()] == [
         f"shapes-1.00/{student}-stagewise-s0-teacher{teacher}"
-        for student in ("resnet10", "timm_vit_tiny")
+        for student in ("resnet10", "timm_test_vit")
         for teacher in ("a.b_c", "torchvision_resnet18")
     ]
