@@ -69,9 +69,9 @@ def _found(
     if not found and ours and theirs:
         raise UserError(
             f"the student's features ({_listed(student, ours)}) and the teacher's "
-            f"({_listed(teacher, theirs)}) have no resolution in common; name pairs, "
-            "match=[[student,teacher],…], and match.resize=true, which scales the student's to the "
-            "teacher's, or pick a student of the teacher's strides"
+            f"({_listed(teacher, theirs)}) have no resolution in common; set match.resize=true, "
+            "which pairs them last to last and scales the student's to the teacher's, or pick a "
+            "student of the teacher's strides"
         )
     return tuple(found)
 
