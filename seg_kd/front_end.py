@@ -5,6 +5,7 @@ from typing import Any
 from hydra.utils import instantiate
 
 from seg_kd import teacher as teacher_module
+from seg_kd.architecture import asked_arguments, asked_network, encoder_of
 from seg_kd.decoders import decoder_shape
 from seg_kd.decoders import describe as describe_decoder
 from seg_kd.pairs import load_unlabelled as load_images
@@ -12,9 +13,10 @@ from seg_kd.task import Segmentation
 from seg_kd.transforms import none, pairwise
 from stagewise_kd.data.samples import Part, Source, Transform
 from stagewise_kd.networks.blocks import BlockNet, copy_block
-from stagewise_kd.networks.unet import WIDTHS, unet
+from stagewise_kd.networks.encoders import checked_width
+from stagewise_kd.networks.segmenters import argument_names, is_width, segmenter
 from stagewise_kd.runs.method import method_of
-from stagewise_kd.system.errors import UserError, raise_faults
+from stagewise_kd.system.errors import UserError
 from stagewise_kd.system.names import Config
 
 PACKAGE = "seg_kd"
@@ -54,29 +56,33 @@ def make_task(config: Config, source: Source) -> Segmentation:
 
 def untrained_teacher(config: Config, source: Source) -> BlockNet:
     """A network of the teacher's shape."""
-    return unet(**_network(config, source))
+    return segmenter(**_asked(config, source))
 
 
 def load_teacher(config: Config, source: Source) -> BlockNet:
     """The teacher of `teacher.checkpoint`."""
-    return teacher_module.load_teacher(config, _network(config, source), source.classes)
+    return teacher_module.load_teacher(config, _asked(config, source), source.classes)
 
 
 def make_student(config: Config, source: Source, teacher: BlockNet | None) -> BlockNet:
     """The student, with the teacher's decoder copied into it where that is asked for.
 
     Raises:
-        UserError: the teacher's decoder does not fit the student.
+        UserError: there is no such network, or the teacher's decoder does not fit the student.
     """
-    like = teacher.origin.arguments if teacher and teacher.origin else _network(config, source)
+    like = teacher.origin.arguments if teacher and teacher.origin else _asked(config, source)
     student, decoder = config["student"], config["decoder"]
-    name, width = student["name"], student["width"]
-    if not isinstance(width, int | float) or not width > 0:
-        raise UserError(f"student.width={width}: give a factor above 0, such as 0.5")
-    shape = decoder_shape(decoder["name"], like, name, width)
+    name = encoder_of(student["name"])
+    width = checked_width(name, student["width"])
     own = {key: config["data"][key] for key in ("mean", "std")}
+    own |= decoder_shape(decoder["name"], like, name, width)
+    known = argument_names(like["model"])  # without those of the teacher's encoder
+    arguments = {key: value for key, value in own["arguments"].items() if key in known}
+    if decoder["name"] == "default":
+        arguments |= {k: v for k, v in asked_arguments(config).items() if is_width(k)}
+    own["arguments"] = arguments | student["arguments"]
     start = {"pretrained": student.get("pretrained", False)}
-    net = unet(**like | own | shape | start | {"encoder": name, "width": width})
+    net = segmenter(**like | own | start | {"encoder": name, "width": width})
     if decoder["name"] == "teacher" and teacher is not None:
         _copy_decoder(teacher, net)
     return net
@@ -91,15 +97,16 @@ def told(config: Config, student: BlockNet) -> str | None:
     """Of a student with a matched decoder, what that is made of."""
     if config["decoder"]["name"] != "matched" or student.origin is None:
         return None
-    return f"matched decoder: {describe_decoder(student.origin.arguments)}"
+    made = describe_decoder(student.origin.arguments)
+    return f"matched decoder: {made}" if made else None
 
 
 def teacher_changes(config: Config) -> Config:
     """The teacher as a student of all data."""
-    name, pretrained = (config["teacher"][key] for key in ("name", "pretrained"))
+    own = {key: config["teacher"][key] for key in ("name", "pretrained", "arguments")}
     whole = {"fraction": 1.0, "label_fraction": 1.0, "unlabelled": None}
     return {
-        "student": {"name": name, "width": 1.0, "pretrained": pretrained},
+        "student": own | {"width": 1.0},
         "decoder": {"name": "default", "train": True},
         "data": config["data"] | whole,
     }
@@ -116,40 +123,5 @@ def _copy_decoder(teacher: BlockNet, student: BlockNet) -> None:
             ) from None
 
 
-def _network(config: Config, source: Source) -> Config:
-    """The arguments of `unet` for the teacher that a config asks for."""
-    named, settings, shape = config["teacher"] or config["student"], config["data"], config["unet"]
-    _check_shape(shape)
-    depth = shape["depth"]
-    return {
-        "encoder": named["name"],
-        "classes": len(source.classes),
-        "channels": source.shape[0],
-        "depth": depth,
-        "width": 1.0,
-        "decoder_channels": list(shape["decoder_channels"] or WIDTHS[:depth]),
-        "convolutions": [2] * depth,
-        "attention": shape["attention"],
-        "mean": settings["mean"],
-        "std": settings["std"],
-    }
-
-
-def _check_shape(shape: Config) -> None:
-    """Check the settings of `unet`, all together."""
-    depth, channels, attention = (shape[k] for k in ("depth", "decoder_channels", "attention"))
-    faults = []
-    if depth not in (3, 4, 5):
-        faults.append(f"unet.depth={depth}: give 3, 4 or 5")
-    elif channels is not None and not (
-        isinstance(channels, list)
-        and len(channels) == depth
-        and all(isinstance(count, int) and count > 0 for count in channels)
-    ):
-        faults.append(
-            f"unet.decoder_channels={channels}: give {depth} whole numbers above 0, deepest first, "
-            f"such as {list(WIDTHS[:depth])}, as unet.depth={depth} has so many decoder blocks"
-        )
-    if attention not in (None, "scse"):
-        faults.append(f"unet.attention={attention}: give null or scse")
-    raise_faults("bad settings", faults)
+def _asked(config: Config, source: Source) -> Config:
+    return asked_network(config, source.classes, source.shape[0])

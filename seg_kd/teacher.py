@@ -1,11 +1,13 @@
-"""The trained U-Net that a student learns from."""
+"""The trained network that a student learns from."""
 
 from pathlib import Path
 from typing import Any
 
+from seg_kd.architecture import called, encoder_of
 from seg_kd.networks import open_smp, open_weights
 from stagewise_kd.methods.method import Method, about, takes
 from stagewise_kd.networks.blocks import BlockNet
+from stagewise_kd.networks.encoders import timms_name
 from stagewise_kd.runs.student import open_student
 from stagewise_kd.system.errors import UserError, raise_faults
 
@@ -15,7 +17,7 @@ def load_teacher(config: dict[str, Any], network: dict[str, Any], classes: list[
 
     Args:
         config: the whole resolved config.
-        network: the arguments of `unet` that the config asks for; a file of weights is loaded
+        network: the arguments of `segmenter` that the config asks for; a file of weights is loaded
             into such a network, folders tell their own.
         classes: class names of the data set, in order.
 
@@ -47,10 +49,15 @@ def _check(
     faults = []
     found = net.origin.arguments if net.origin else {}
     wanted = config["teacher"]["name"]
-    if found["encoder"] != wanted:
+    if timms_name(found["encoder"]) != timms_name(encoder_of(wanted)):
+        own = called(found["encoder"])
         faults.append(
-            f"it holds a {found['encoder']} encoder, the run asks for {wanted}; "
-            f"set teacher={found['encoder']}"
+            f"it holds a {found['encoder']} encoder, the run asks for {wanted}; set teacher={own}"
+        )
+    if found["model"] != config["model"]["name"]:
+        faults.append(
+            f"it is a {type(net.model).__name__}, the run asks for model="
+            f"{config['model']['name']}; set model={found['model']}"
         )
     if found["channels"] != channels:
         converts = {1: ", which reads colours as grey", 3: ", which reads grey images as RGB"}

@@ -11,7 +11,7 @@ from stagewise_kd.comparison.settings import AS_DESCRIBED, Settings, agree
 
 RESAMPLES = 10_000
 FEWEST = 3  # pairs for an interval; two say nothing about how far a third would lie
-SETTING = ("data", "student", "unet", "eval")  # what runs must share to be held side by side
+SETTING = ("data", "student", "model", "eval")  # what runs must share to be held side by side
 NOTE = (
     "Method less the one it is held against, mean over the seeds that both have been run with; the "
     "interval is a bootstrap over these pairs, too narrow rather than too wide where they are few. "

@@ -6,6 +6,8 @@ __all__ = [
     "chain",
     "cost",
     "cutting",
+    "decoder_blocks",
+    "encoder_stages",
     "encoders",
     "hashes",
     "headed",
@@ -18,6 +20,7 @@ __all__ = [
     "places",
     "recognizing",
     "resnet",
+    "segmenters",
     "tracing",
     "unet",
 ]

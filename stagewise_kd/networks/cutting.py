@@ -85,7 +85,7 @@ def known_cut(model: nn.Module) -> Callable[..., BlockNet] | None:
     if type(model) is ResNet and all(isinstance(stage, nn.Sequential) for stage in stages):
         return resnet_blocks
     if type(model).__module__.startswith("segmentation_models_pytorch."):
-        from stagewise_kd.networks.unet import as_blocks
+        from stagewise_kd.networks.segmenters import as_blocks
 
         return as_blocks
     return None

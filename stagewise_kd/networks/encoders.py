@@ -1,12 +1,22 @@
 """The shrunk ResNets as encoders of segmentation-models-pytorch, known to it from import on."""
 
+import warnings
+from difflib import get_close_matches
 from typing import Any
 
-from segmentation_models_pytorch.encoders import encoders
+import timm
+import torch
+from segmentation_models_pytorch.encoders import (
+    encoders,
+    get_encoder,
+    is_equivalent_to_timm_universal,
+)
 from segmentation_models_pytorch.encoders.resnet import ResNetEncoder
 from torch import nn
+from torchvision.models.resnet import BasicBlock
 
 from stagewise_kd.networks.resnet import DEPTHS
+from stagewise_kd.system.errors import UserError
 
 WIDTHS = [64, 64, 128, 256, 512]
 
@@ -31,6 +41,71 @@ class SlimResNetEncoder(ResNetEncoder):
 def scaled(channels: int, width: float) -> int:
     """Channels scaled by a width factor; at least 1."""
     return max(1, round(channels * width))
+
+
+def timms_name(name: str) -> str:
+    """Smp's present name of an encoder: those of timm had another."""
+    if not is_equivalent_to_timm_universal(name):
+        return name
+    return name.replace("timm-", "tu-tf_" if "mobilenetv3" in name else "tu-")
+
+
+def check_encoder(name: str) -> None:
+    """Raise a `UserError` with the closest names where smp has no encoder of a name."""
+    known = [*encoders, *(f"tu-{other}" for other in timm.list_models())]
+    if timms_name(name).split(".")[0] in known:  # tu-resnet18.a1_in1k is one of its weights
+        return
+    close = get_close_matches(name, known, n=3) or get_close_matches(f"tu-{name}", known, n=3)
+    hint = f"did you mean {' or '.join(f'smp/{other}' for other in close)}?" if close else ""
+    raise UserError(
+        f"smp/{name}: segmentation-models-pytorch has no such encoder; "
+        f"{hint or 'networks of timm are smp/tu-NAME'}"
+    )
+
+
+def checked_width(encoder: str, width: Any) -> float:
+    """A factor of an encoder's channels.
+
+    Raises:
+        UserError: it is no factor above 0, or the encoder has no other width than its own.
+    """
+    if not isinstance(width, int | float) or not width > 0:
+        raise UserError(f"student.width={width}: give a factor above 0, such as 0.5")
+    scalable = [name for name, (block, _) in DEPTHS.items() if block is BasicBlock]
+    if width != 1 and encoder not in scalable:
+        raise UserError(
+            f"student.width={width}: {encoder} has one width only; pick a narrower encoder, or one "
+            f"of {', '.join(scalable)}"
+        )
+    return width
+
+
+def feature_widths(name: str, width: float, depth: int) -> list[int]:
+    """Channels of an encoder's features, from the image's resolution down; 0 where it has none.
+
+    Args:
+        name: of the encoder.
+        width: factor of its channels.
+        depth: how many times it halves the image.
+    """
+    found: list[int] = meta_encoder(encoder_name(name, width), depth=depth).out_channels
+    return found
+
+
+def meta_encoder(name: str, **options: Any) -> Any:
+    """An encoder without memory, of which only the shapes are known."""
+    with (
+        torch.random.fork_rng(devices=[]),
+        torch.device("meta"),
+        warnings.catch_warnings(action="ignore", category=DeprecationWarning),
+    ):
+        return get_encoder(timms_name(name), weights=None, **options)
+
+
+def depths(name: str) -> list[int] | None:
+    """Residual blocks of each stage of a ResNet; None of other encoders."""
+    known: dict[str, Any] = encoders.get(name, {}).get("params", {})
+    return known.get("layers")
 
 
 def register() -> None:

@@ -197,10 +197,10 @@ class ByMode(nn.Module):
         self._modules, self._parameters = judging._modules, judging._parameters
         self._buffers = judging._buffers
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, *x: Tensor) -> Tensor:
         """The trace of the mode that the block is in."""
         judging, learning = self.traces
-        found: Tensor = (learning if self.training else judging)(x)
+        found: Tensor = (learning if self.training else judging)(*x)
         return found
 
 

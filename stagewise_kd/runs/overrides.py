@@ -11,7 +11,7 @@ ABSOLUTE = (  # in config.yaml
     *("teacher.checkpoint", "cache.dir"),
 )
 # Lightning and the builders of networks have more options than the config names.
-OPEN = ("trainer.", "student.arguments.", "teacher.arguments.")
+OPEN = ("trainer.", "student.arguments.", "teacher.arguments.", "model.arguments.")
 PATHS = (*ABSOLUTE, "teacher.store", "out")
 
 

@@ -149,7 +149,7 @@ def test_matched_decoder_and_half_width(command, here):
     assert cli(*command, "decoder=matched", "student.width=0.5") == 0
     student = here / "run" / "student"
     network = read(student / "network.json")["network"]
-    assert network["decoder_channels"] == [128, 64, 32, 16, 8]
+    assert network["arguments"]["decoder_channels"] == [128, 64, 32, 16, 8]
     assert network["convolutions"] == [1, 1, 1, 1, 1]
     assert not (student / "config.json").exists()  # smp has no such network
     model = seg_kd.load(student)
@@ -204,10 +204,11 @@ def test_teacher_from_a_run_and_trained_by_one(command, finished, here):
 
 
 def test_depth_and_attention(command, here):
-    options = ["teacher.checkpoint=null", "teacher.epochs=1", "unet.depth=4", "unet.attention=scse"]
+    options = ["teacher.checkpoint=null", "teacher.epochs=1", "model.encoder_depth=4"]
+    options += ["model.decoder_attention_type=scse"]
     assert cli(*command, *options) == 0
-    network = read(here / "run" / "student" / "network.json")["network"]
-    assert (network["depth"], network["attention"]) == (4, "scse")
+    network = read(here / "run" / "student" / "network.json")["network"]["arguments"]
+    assert (network["encoder_depth"], network["decoder_attention_type"]) == (4, "scse")
 
 
 def test_predict_writes_indexed_masks_of_the_images_own_size(finished, here):
@@ -359,10 +360,13 @@ class TestBadInput:
             (["decoder=teacher", "student.width=0.5"], ["does not fit", "use decoder=default"]),
             (["decoder=teacher", "method=no_teacher"], ["takes nothing from a teacher"]),
             (["schedule=all"], ["give sequential or concurrent"]),
-            (["unet.depth=7"], ["unet.depth=7: give 3, 4 or 5"]),
-            (["unet.decoder_channels=[64,32]"], ["[64, 32]: give 5 whole numbers above 0"]),
-            (["unet.decoder_channels=[64,32,0,8,8]"], ["give 5 whole numbers above 0"]),
-            (["unet.attention=foo", "unet.depth=6"], ["=foo: give null or scse", "3, 4 or 5"]),
+            (["model.encoder_depth=7"], ["model.encoder_depth=7: give 3, 4 or 5"]),
+            (["model.decoder_channels=[64,32]"], ["[64, 32]: give 5 whole numbers above 0"]),
+            (["model.decoder_channels=[64,32,0,8,8]"], ["give 5 whole numbers above 0"]),
+            (
+                ["model.decoder_attention_type=foo", "model.encoder_depth=6"],
+                ["=foo: give null or scse", "3, 4 or 5"],
+            ),
             (["class_weights=[-1,2,3]"], ["class_weights=[-1, 2, 3]", "there are 5"]),
             (["loss=null"], ["loss=[None]: give one or more"]),
             (["loss=[bce]"], ["give one or more of cross_entropy, dice, focal"]),
@@ -394,7 +398,7 @@ class TestBadInput:
     def test_teacher_of_another_architecture(self, command, capsys, tmp_path):
         smp.FPN("resnet18", encoder_weights=None).save_pretrained(tmp_path / "fpn")
         error = self.said(capsys, *command, f"teacher.checkpoint={tmp_path / 'fpn'}")
-        assert "expected smp.Unet with a ResNet encoder" in error
+        assert "it is a FPN, the run asks for model=unet; set model=fpn" in error
 
     def test_predict_into_what_cannot_be_written(self, finished, capsys, tmp_path):
         Image.new("RGB", (40, 40)).save(tmp_path / "a.png")

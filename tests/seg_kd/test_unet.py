@@ -8,7 +8,8 @@ import seg_kd
 from seg_kd.decoders import decoder_shape, matched
 from seg_kd.networks import open_smp, open_weights
 from stagewise_kd.networks.origin import rebuild
-from stagewise_kd.networks.unet import as_blocks, unet
+from stagewise_kd.networks.segmenters import as_blocks, segmenter
+from stagewise_kd.networks.unet import unet
 from stagewise_kd.system.errors import UserError
 
 seg_kd.register()  # the shrunk encoders
@@ -87,12 +88,7 @@ def test_opening_a_folder_of_smp_prints_nothing(tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize(
-    "model", [smp.FPN("resnet18", encoder_weights=None), smp.Unet("vgg11", encoder_weights=None)]
-)
-def test_other_architectures_are_refused(model):
-    with pytest.raises(UserError, match=r"expected smp\.Unet with a ResNet encoder"):
-        as_blocks(model)
+ASKED = {"model": "unet", "encoder": "resnet10", "classes": 1, "channels": 3, "arguments": {}}
 
 
 def saved(tmp_path, **networks) -> Path:
@@ -109,7 +105,7 @@ def saved(tmp_path, **networks) -> Path:
 def test_of_several_unets_in_a_file_the_teacher(tmp_path):
     student = smp.Unet("resnet10", encoder_weights=None, classes=3)
     old, new = (smp.Unet("resnet10", encoder_weights=None, classes=2) for _ in range(2))
-    wanted = {"encoder": "resnet10", "classes": 2}
+    wanted = ASKED | {"classes": 2}
     path = saved(tmp_path, student=student, teacher=new)
     net = open_weights(path, wanted)
     assert net.model.segmentation_head[0].weight.equal(new.segmentation_head[0].weight)
@@ -123,19 +119,22 @@ def test_of_several_unets_in_a_file_the_teacher(tmp_path):
 def test_weights_of_another_network(tmp_path):
     path = saved(tmp_path, net=smp.Unet("resnet14", encoder_weights=None))
     with pytest.raises(UserError, match=r"this is a resnet14, .*; pick teacher=resnet14"):
-        open_weights(path, {"encoder": "resnet10", "classes": 1})
+        open_weights(path, ASKED)
     path = saved(tmp_path, net=smp.Unet("mobilenet_v2", encoder_weights=None))
-    with pytest.raises(UserError, match=r"network of encoder, decoder, .*expected smp.Unet with"):
-        open_weights(path, {"encoder": "resnet10", "classes": 1})
+    with pytest.raises(
+        UserError, match=r"network of encoder, decoder, .*expected smp.Unet over resnet10"
+    ):
+        open_weights(path, ASKED)
     path = saved(tmp_path, net=smp.Unet("resnet10", encoder_weights=None, in_channels=1))
-    assert open_weights(path, {"encoder": "resnet10"}).model.encoder.conv1.in_channels == 1
+    assert open_weights(path, ASKED).model.encoder.conv1.in_channels == 1
 
 
 class TestDecoders:
     RESNET34 = {  # noqa: RUF012
+        "model": "unet",
         "encoder": "resnet34",
-        "depth": 5,
-        "decoder_channels": [256, 128, 64, 32, 16],
+        "width": 1.0,
+        "arguments": {"encoder_depth": 5},
         "convolutions": [2] * 5,
     }
 
@@ -148,11 +147,28 @@ class TestDecoders:
 
     def test_matched_scales_channels_by_the_width(self):
         shape = matched(self.RESNET34, "resnet34", 0.5)
-        assert shape == {"decoder_channels": [128, 64, 32, 16, 8], "convolutions": [2] * 5}
+        assert shape["arguments"]["decoder_channels"] == [128, 64, 32, 16, 8]
+        assert shape["convolutions"] == [2] * 5
+
+    def test_matched_goes_by_the_widths_of_any_encoders(self):
+        # resnet34: 64, 64, 128, 256, 512; mobilenetv3_small: 16, 16, 24, 48, 576
+        shape = matched(self.RESNET34, "timm-mobilenetv3_small_100", 1.0)
+        assert shape["arguments"]["decoder_channels"] == [48, 24, 16, 8, 4]
+        assert shape["convolutions"] == [2] * 5
+        # without a feature at the stem's resolution: layer1's, 40 by 64
+        shape = matched(self.RESNET34, "tu-convnext_atto", 1.0)
+        assert shape["arguments"]["decoder_channels"] == [160, 80, 40, 20, 10]
+
+    def test_matched_scales_a_whole_decoder_by_the_median(self):
+        fpn = self.RESNET34 | {"model": "fpn", "convolutions": None}
+        arguments = matched(fpn, "timm-mobilenetv3_small_100", 1.0)["arguments"]
+        # 1/4, 1/4, 3/16, 3/16 and 9/8, which counts as 1
+        assert arguments["decoder_pyramid_channels"] == 64
+        assert arguments["decoder_segmentation_channels"] == 32
 
     def test_default_is_smps(self):
         shape = decoder_shape("default", self.RESNET34, "resnet10", 1.0)
-        ours = unet("resnet10", 1, **shape).model.state_dict()
+        ours = segmenter("unet", "resnet10", 1, **shape).model.state_dict()
         theirs = smp.Unet("resnet10", encoder_weights=None).state_dict()
         assert {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in theirs.items()}
 
