@@ -1,4 +1,4 @@
-"""Segmentation networks of segmentation-models-pytorch, any encoder under any decoder, as blocks."""
+"""Networks of segmentation-models-pytorch, any encoder under any decoder, as blocks."""
 
 import warnings
 from collections.abc import Sequence
