@@ -13,6 +13,7 @@ from cls_kd.transforms import none, whole_batches
 from stagewise_kd.data.image_files import sides
 from stagewise_kd.data.samples import Part, Source, Transform
 from stagewise_kd.networks.blocks import BlockNet
+from stagewise_kd.networks.resnet import DEPTHS
 from stagewise_kd.system.errors import UserError, raise_faults
 from stagewise_kd.system.names import Config
 
@@ -66,7 +67,9 @@ def make_student(config: Config, source: Source, teacher: BlockNet | None) -> Bl
     torch.manual_seed(config["seed"])  # whatever building the teacher has drawn
     if student.get("pretrained"):  # a teacher in its own training run
         return pretrained(config, student, len(source.classes))
-    return make_network(config, student, len(source.classes))
+    theirs = teacher.origin.arguments.get("head") if teacher and teacher.origin else None
+    head = student["head"] or (theirs if student["name"] in DEPTHS else None)
+    return make_network(config, student | {"head": head}, len(source.classes))
 
 
 def method_options(config: Config) -> dict[str, Any]:

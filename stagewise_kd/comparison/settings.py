@@ -23,6 +23,8 @@ AS_DESCRIBED = {  # stagewise distillation as the paper describes it
 }
 FACTS = {"data.name", "data.fraction", "method", "student.name", "decoder.name", "eval.protocol"}
 
+INIT = {True: "teacher", False: "random"}  # how a student starts by default, with a teacher or not
+
 Settings = dict[str, Any]
 
 
@@ -39,6 +41,8 @@ def chosen(config: dict[str, Any], has_teacher: bool = True, one_stage: bool = F
     """
     left_out = ANYHOW if has_teacher else ANYHOW | {"teacher"}
     settings = _flat(config)
+    if "student.init" in settings:
+        settings["student.init"] = settings["student.init"] or INIT[has_teacher]
     if not one_stage:
         left_out = left_out | {"budget"}
     trained = (config.get("teacher") or {}).get("checkpoint")

@@ -43,14 +43,15 @@ def outline(stage: Stage) -> dict[str, Any]:
     }
 
 
-def brief(plan: Plan) -> str:
-    """One line of what the student learns from the teacher's features, and what from labels."""
+def brief(plan: Plan) -> list[str]:
+    """A line of what the student learns from the teacher's features, and what from labels."""
     terms = [t for stage in plan for t in stage.terms if t.teacher not in (None, LOGITS)]
     pairs = [t.student if t.student == t.teacher else f"{t.student} ← {t.teacher}" for t in terms]
     named = [name for stage in plan if stage.sees_labels for name in stage.trains]
     rest = [n for n in dict.fromkeys(named) if n not in {term.student for term in terms}]
     parts = [f"the teacher's features: {', '.join(pairs)}"] if pairs else []
-    return "; ".join([*parts, *([f"on labels: {', '.join(rest)}"] if rest else [])])
+    parts += [f"on labels: {', '.join(rest)}"] if pairs and rest else []
+    return ["; ".join(parts)] if parts else []
 
 
 def _term(term: Term) -> list[Any]:

@@ -1,8 +1,11 @@
 """Stagewise distillation: feature after feature by MSE, then the rest on labels."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Literal
+
+import torch
 
 from stagewise_kd.methods.hinton import softened
 from stagewise_kd.methods.losses import mse, relative_mse
@@ -63,10 +66,17 @@ def stagewise(
     pairs = _first(matched(student, teacher, match, roles, resize), n_features)
     if not pairs:
         raise UserError("the networks have no features to match, only a head; cut them earlier")
-    plan = _matching(
-        student, pairs, epochs, partial(Term, adapter=adapter, resize=resize), schedule, fed
-    )
+    known = _known(student, teacher, pairs)
+    new = pairs[len(known) :]
+    trains = _shares(student, [ours for ours, _ in pairs])
+    term = partial(Term, adapter=adapter, resize=resize)
+    plan = _matching(trains, new, epochs, term, schedule)
+    if fed == "teacher":
+        plan = [replace(stage, fed=fed, match=pairs) for stage in plan]
+    elif fed != "student":
+        raise UserError(f"method.fed={fed}: give student or teacher")
     learned = {name for stage in plan for name in stage.trains}
+    learned |= {*student.needed({IMAGE}, {ours for ours, _ in known})}
     rest = tuple(name for name in student.names if name not in learned)
     if head == "teacher":
         _copy_rest(teacher, student, rest, {theirs for _, theirs in pairs})
@@ -82,30 +92,35 @@ def stagewise(
     return tuple(plan)
 
 
+def _known(student: BlockNet, teacher: BlockNet, pairs: tuple[Match, ...]) -> tuple[Match, ...]:
+    """The first pairs whose features agree bit for bit on noise: nothing is left to learn."""
+    if not (student.shapes and teacher.shapes):
+        return ()
+    noise = torch.rand(2, *student.shapes[IMAGE], generator=torch.Generator().manual_seed(0))
+    noise = noise.to(student.mean.device)
+    with torch.inference_mode():
+        ours = student.eval().features({IMAGE: noise}, {name for name, _ in pairs})
+        theirs = teacher.eval().features({IMAGE: noise}, {name for _, name in pairs})
+    equal = [ours[one].equal(theirs[other]) for one, other in pairs]
+    return pairs[: equal.index(False)] if False in equal else pairs[:-1]
+
+
 def _matching(
-    student: BlockNet,
+    trains: dict[str, tuple[str, ...]],
     pairs: tuple[Match, ...],
     epochs: int,
     term: Callable[..., Term],
     schedule: Schedule,
-    fed: Fed,
 ) -> list[Stage]:
-    if fed not in ("student", "teacher"):
-        raise UserError(f"method.fed={fed}: give student or teacher")
-    match = pairs if fed == "teacher" else ()
-    trains = _shares(student, [ours for ours, _ in pairs])
     if schedule == "sequential":
         terms = [term(ours, mse, ours, theirs) for ours, theirs in pairs]
-        return [
-            Stage(one.name, trains[one.name], (one,), epochs, LOSS, fed=fed, match=match)
-            for one in terms
-        ]
+        return [Stage(one.name, trains[one.name], (one,), epochs, LOSS) for one in terms]
     if schedule != "concurrent":
         raise UserError(f"schedule={schedule}: give sequential or concurrent")
     terms = [term(ours, relative_mse, ours, theirs) for ours, theirs in pairs]
-    every = tuple(name for share in trains.values() for name in share)
-    total = epochs * len(pairs)
-    return [Stage("features", every, tuple(terms), total, LOSS, cut=True, fed=fed, match=match)]
+    every = tuple(name for ours, _ in pairs for name in trains[ours])
+    total = epochs * len(trains)  # those of what is known go to the others
+    return [Stage("features", every, tuple(terms), total, LOSS, cut=True)]
 
 
 def _shares(student: BlockNet, features: Sequence[str]) -> dict[str, tuple[str, ...]]:

@@ -39,7 +39,7 @@ def show_blocks(front_end: FrontEnd, cfg: DictConfig) -> None:
     given = config["teacher"]
     make = front_end.load_teacher if given and given["checkpoint"] else front_end.untrained_teacher
     teacher = make(config, source) if given else None
-    student = make_student(front_end, config, source, teacher, data.shape)
+    student, _ = make_student(front_end, config, source, teacher, data.shape)
     nets = (student, teacher) if teacher else (student,)
     for net in nets:
         net.measure(data.shape)

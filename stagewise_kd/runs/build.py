@@ -13,21 +13,21 @@ from stagewise_kd.data.identity import source_hash
 from stagewise_kd.data.samples import Source
 from stagewise_kd.methods.checks import check_plan
 from stagewise_kd.methods.method import about
-from stagewise_kd.methods.outline import brief
 from stagewise_kd.methods.plan import Plan
 from stagewise_kd.methods.task import Task
 from stagewise_kd.networks.blocks import BlockNet
 from stagewise_kd.networks.headed import with_head
+from stagewise_kd.networks.inheriting import inherit
 from stagewise_kd.networks.layout import Shape
+from stagewise_kd.networks.matching import matched
 from stagewise_kd.runs.config import untracked
 from stagewise_kd.runs.experiment import Experiment
 from stagewise_kd.runs.foreign import check_of, val_may_be_seen
 from stagewise_kd.runs.front_end import FrontEnd, load_data
 from stagewise_kd.runs.method import method_of, stage_epochs
 from stagewise_kd.runs.teacher import needs_teacher, trained_teacher
-from stagewise_kd.system.console import console
+from stagewise_kd.system.errors import UserError
 from stagewise_kd.system.names import Config, method_name
-from stagewise_kd.system.processes import rank
 from stagewise_kd.tracking.trackers import no_tracker
 from stagewise_kd.training.setup import Fitting, Setup
 
@@ -52,7 +52,7 @@ def build(front_end: FrontEnd, config: Config, text: str, out: Path) -> Experime
     seen, check = val_may_be_seen(config, source, data.splits["val"]), check_of(config)
     if needs_teacher(config):
         teacher = front_end.untrained_teacher(config, source)
-        student = make_student(front_end, config, source, teacher, data.shape)
+        student, _ = make_student(front_end, config, source, teacher, data.shape)
         # before hours of training
         plan = make_plan(front_end, config, task, student, teacher, data.shape)
         check_plan(plan, student, teacher, data.shape)
@@ -61,23 +61,20 @@ def build(front_end: FrontEnd, config: Config, text: str, out: Path) -> Experime
             config = trained_teacher(partial(build, front_end), config, front_end, source)
     has_teacher = config["teacher"] and config["teacher"]["checkpoint"]
     trained = front_end.load_teacher(config, source) if has_teacher else None
-    student = make_student(front_end, config, source, trained, data.shape)
+    student, start = make_student(front_end, config, source, trained, data.shape)
     facts = make_facts(config, task) | {"val_may_be_seen": seen}
-    if (line := front_end.told(config, student)) and rank() == 0:
-        console.print(line, soft_wrap=True)
     classes, size = source.classes, config["data"]["size"]
     described = {"classes": classes, "palette": source.palette, "size": size}
     setup = Setup(student, trained, task, data, make_fitting(config, facts, out))
     plan = make_plan(front_end, config, task, student, trained, data.shape)
-    if trained and rank() == 0:
-        console.print(brief(plan), soft_wrap=True, highlight=False)
-    return Experiment(setup, plan, facts, text, described, source_hash(source), check)
+    said = [line for line in (start, front_end.told(config, student)) if line]
+    return Experiment(setup, plan, facts, text, described, source_hash(source), check, said)
 
 
 def make_student(
     front_end: FrontEnd, config: Config, source: Source, teacher: BlockNet | None, shape: Shape
-) -> BlockNet:
-    """The student as it starts, under the teacher's head where the method keeps that.
+) -> tuple[BlockNet, str | None]:
+    """The student as it starts, and a line of what it has of the teacher.
 
     Args:
         front_end: of the task.
@@ -87,12 +84,29 @@ def make_student(
         shape: of the images: channels, height and width.
     """
     student = front_end.make_student(config, source, teacher)
+    if teacher is None:
+        return student, None
+    line = _inherit(config, student, teacher, shape) if _inherits(config) else None
     options = config["method"] | front_end.method_options(config)
-    return (
-        with_head(student, teacher, shape)
-        if teacher and options.get("head") == "teacher"
-        else student
-    )
+    keeps = options.get("head") == "teacher"
+    return with_head(student, teacher, shape) if keeps else student, line
+
+
+def _inherits(config: Config) -> bool:
+    """Whether the student starts with the teacher's weights: by default where it has a teacher."""
+    init = config["student"].get("init")
+    return init == "teacher" or (init is None and about(method_of(config)).needs_teacher)
+
+
+def _inherit(config: Config, student: BlockNet, teacher: BlockNet, shape: Shape) -> str | None:
+    """Start the student with the teacher's weights, and tell what it has of them."""
+    for net in (student, teacher):
+        net.measure(shape)
+    try:
+        pairs = matched(student, teacher, config["match"]["pairs"], ("encoder", "decoder"))
+    except UserError:  # whichever method matches features says so
+        return None
+    return f"student: {inherit(student, teacher, pairs)}"
 
 
 def make_plan(

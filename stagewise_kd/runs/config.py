@@ -65,6 +65,8 @@ def check_values(config: Config) -> None:
         faults.append(f"reuse={config['reuse']}: give true or false")
     if config.get("cache"):  # a teacher's own run has none
         faults += _cache_faults(config["cache"])
+    if (init := config["student"].get("init")) not in (None, "teacher", "random"):
+        faults.append(f"student.init={init}: give teacher or random")
     faults += _teacher_faults(config.get("teacher") or {})
     faults += _network_faults(config)
     if not isinstance(config["lr"], int | float) or not config["lr"] > 0:

@@ -3,7 +3,7 @@
 import math
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import yaml
 from stagewise_kd.data.identity import content_hash, counts, fingerprints, leaks
 from stagewise_kd.data.present import absent_classes, check_any
 from stagewise_kd.methods.checks import check_plan
-from stagewise_kd.methods.outline import outline, told
+from stagewise_kd.methods.outline import brief, outline, told
 from stagewise_kd.methods.plan import Plan
 from stagewise_kd.networks.blocks import BlockNet
 from stagewise_kd.networks.cost import costs
@@ -57,6 +57,7 @@ class Experiment:
         described: whatever predicting on new images takes: classes, size, ….
         dataset_hash: the content of the whole data set, by which comparisons know it.
         check: whether a teacher that is no better than chance ends the run.
+        said: lines about the student, said before it trains.
     """
 
     setup: Setup
@@ -66,6 +67,7 @@ class Experiment:
     described: dict[str, Any]
     dataset_hash: str | None = None
     check: Check = "warn"
+    said: Sequence[str] = ()
 
 
 def bring_to_end(
@@ -122,6 +124,8 @@ def run_experiment(experiment: Experiment, run: RunFolder) -> dict[str, Any]:
     absent = absent_classes(setup.data.counts, experiment.described.get("classes", ()))
     for line in [*absent, *leaks(prints, setup.data.splits)] if rank() == 0 else ():
         console.print(f"warning: {line}", soft_wrap=True, highlight=False)
+    for line in [*experiment.said, *brief(experiment.plan)] if rank() == 0 else ():
+        console.print(line, soft_wrap=True, highlight=False)
     _tell_few(experiment)
     run.start(experiment.config, found | _content(experiment), setup.data.splits)
     shared = SharedStages(setup.fitting.reuse, _basis(experiment, found))

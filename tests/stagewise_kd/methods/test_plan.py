@@ -8,7 +8,7 @@ from stagewise_kd.methods.no_teacher import no_teacher
 from stagewise_kd.methods.plan import LOSS, Stage, Term
 from stagewise_kd.methods.simultaneous import simultaneous
 from stagewise_kd.methods.stagewise import stagewise
-from stagewise_kd.networks.blocks import Block, BlockNet
+from stagewise_kd.networks.blocks import Block, BlockNet, copy_block
 from stagewise_kd.system.errors import UserError
 from tests.conftest import conv, tiny_net
 
@@ -125,3 +125,22 @@ def test_baselines_are_one_stage_that_trains_everything(task):
     assert labels.trains == together.trains == soft.trains == ("a", "b", "head")
     assert [term.weight for term in together.terms] == pytest.approx([1 / 3] * 3)
     assert [term.weight for term in soft.terms] == pytest.approx([0.1, 0.9])
+
+
+@pytest.mark.parametrize(("schedule", "epochs"), [("sequential", 2), ("concurrent", 4)])
+def test_what_is_inherited_whole_is_not_trained(task, schedule, epochs):
+    student, teacher = tiny_net(seed=1), tiny_net(seed=2)
+    for net in (student, teacher):
+        net.measure(SHAPE)
+    copy_block(teacher, student, "a")
+    plan = stagewise(task, student, teacher, epochs=2, schedule=schedule)
+    assert [stage.trains for stage in plan] == [("b",), ("head",)]
+    assert plan[0].epochs == epochs  # all that both features would have had at once
+
+
+def test_a_student_that_is_the_teacher_still_has_a_stage(task):
+    student, teacher = tiny_net(seed=1), tiny_net(seed=1)
+    for net in (student, teacher):
+        net.measure(SHAPE)
+    plan = stagewise(task, student, teacher, epochs=1, head="teacher")
+    assert [stage.trains for stage in plan] == [("b",)]

@@ -33,9 +33,9 @@ def test_blocks_stand_beside_what_they_learn_from():
     left = table["teacher's block"]
     assert left[left != ""].tolist() == list(teacher.names)
     assert table.set_index("block").loc["layer3"]["learns from"] == "trains in stage head"
-    assert brief(plan) == (
+    assert brief(plan) == [
         "the teacher's features: layer2 ← layer3; on labels: layer3, layer4, head"
-    )
+    ]
 
 
 def test_shares_of_a_table_add_up():
