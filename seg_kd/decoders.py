@@ -44,9 +44,9 @@ def matched(teacher: Network, encoder: str, width: float) -> Network:
 
     Channels of a decoder block are scaled by the widths of the encoders' features of its
     resolution, student's by teacher's and at most 1: decoder0 of depth 5 goes by layer3, decoder1
-    by layer2, decoder2 by layer1, decoder3 and decoder4 by the stem. Where one of the encoders has none of
-    that resolution, the next smaller one counts. Channels of a whole decoder are scaled by the
-    median of these factors, to a multiple of 32, in which smp normalizes some.
+    by layer2, decoder2 by layer1, decoder3 and decoder4 by the stem. Where one of the encoders has
+    none of that resolution, the next smaller one counts. Channels of a whole decoder are scaled by
+    the median of these factors, to a multiple of 32, in which smp normalizes some.
 
     A decoder block keeps one of its two convolutions where the encoder stage of its resolution
     lost half or more of its residual blocks; the blocks at the resolutions of the stem and of the
