@@ -21,6 +21,7 @@ __all__ = [
     "recognizing",
     "resnet",
     "segmenters",
+    "shrunk",
     "tracing",
     "unet",
 ]

@@ -1,0 +1,106 @@
+"""Networks some of whose blocks are left out or narrower, rebuilt from plain values."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+
+from stagewise_kd.networks.blocks import BlockNet
+from stagewise_kd.networks.cutting import cut, known_cut
+from stagewise_kd.networks.origin import Origin, rebuild
+from stagewise_kd.system.errors import UserError
+
+DROP = "drop"
+Widths = Mapping[str, Sequence[int]]  # of modules in a block: how many channels come in, go out
+Change = str | Widths
+Recipe = Sequence[tuple[str, Change]]
+BUILD = "stagewise_kd.networks.shrunk.shrunk"
+
+
+def shrunk(build: str, arguments: dict[str, Any], recipe: Recipe, shape: Sequence[int]) -> BlockNet:
+    """A network of ours with some blocks changed, as blocks, with random weights.
+
+    Args:
+        build: the function that builds the whole network.
+        arguments: of that function.
+        recipe: pairs of a block's path and what becomes of it: "drop", or the channels of its
+            modules.
+        shape: channels, height and width of an image.
+    """
+    net: BlockNet = rebuild(build, arguments)
+    origin = Origin(BUILD, {"build": build, "arguments": arguments, "recipe": plain(recipe)})
+    origin.arguments["shape"] = [*shape]
+    return cut_again(apply(net.model, recipe), net, shape, origin)
+
+
+def cut_again(
+    model: nn.Module, like: BlockNet, shape: Sequence[int], origin: Origin | None
+) -> BlockNet:
+    """A changed network as blocks, cut where the whole one is."""
+    norm = [values.flatten().tolist() for values in (like.mean, like.std)]
+    if (blocks := known_cut(model)) is not None:
+        net = blocks(model, *norm)
+    else:
+        example = torch.zeros(2, *shape)
+        net = cut(model, example, like.names[:-1], mean=norm[0], std=norm[1])
+    net.origin = origin
+    return net
+
+
+def plain(recipe: Recipe) -> list[Any]:
+    """A recipe as lists, dictionaries and numbers."""
+    return [
+        [path, change if isinstance(change, str) else {k: [*v] for k, v in change.items()}]
+        for path, change in recipe
+    ]
+
+
+def apply(model: nn.Module, recipe: Recipe) -> nn.Module:
+    """Change the blocks of a model, and give it back; of narrower ones the first channels stay.
+
+    Args:
+        model: is changed.
+        recipe: pairs of a block's path and its change.
+
+    Raises:
+        UserError: the model has no such block.
+    """
+    for path, change in recipe:
+        try:
+            block = model.get_submodule(path)
+            if isinstance(change, str):
+                model.set_submodule(path, nn.Identity())
+                continue
+            for name, (inputs, outputs) in change.items():
+                narrow(block.get_submodule(name), torch.arange(inputs), torch.arange(outputs))
+        except AttributeError:
+            raise UserError(f"recipe: {type(model).__name__} has no block {path!r}") from None
+    return model
+
+
+def narrow(module: nn.Module, inputs: Tensor, outputs: Tensor) -> None:
+    """Let a module keep some of its channels, with their weights.
+
+    Args:
+        module: a convolution of one group, or of one a channel; a linear layer; a BatchNorm.
+        inputs: numbers of the channels that still come in.
+        outputs: of those that still go out.
+    """
+    if isinstance(module, _BatchNorm):
+        module.num_features = len(outputs)
+    elif isinstance(module, _ConvNd):
+        module.in_channels, module.out_channels = len(inputs), len(outputs)
+        module.groups = len(inputs) if module.groups > 1 else 1
+    elif isinstance(module, nn.Linear):
+        module.in_features, module.out_features = len(inputs), len(outputs)
+    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        if tensor.ndim == 0:  # BatchNorm's counter
+            continue
+        found = tensor.detach()[outputs.to(tensor.device)]
+        if tensor.ndim > 1 and getattr(module, "groups", 1) == 1:
+            found = found[:, inputs.to(tensor.device)]
+        is_parameter = isinstance(tensor, nn.Parameter)
+        setattr(module, name, nn.Parameter(found, tensor.requires_grad) if is_parameter else found)
