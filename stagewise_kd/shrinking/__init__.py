@@ -1,0 +1,13 @@
+"""Alternatives of a network's blocks, what they cost and lose, and the choice within a target."""
+
+__all__ = [
+    "alternatives",
+    "calls",
+    "choice",
+    "costs",
+    "finding",
+    "hidden",
+    "repairing",
+    "scores",
+    "search",
+]

@@ -1,0 +1,100 @@
+"""What may become of a block: left out, narrower inside, or whatever the user gives."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from stagewise_kd.networks.shrunk import DROP, Change
+from stagewise_kd.shrinking.calls import Call
+from stagewise_kd.shrinking.finding import find_blocks, keeps_shape
+from stagewise_kd.shrinking.hidden import hidden, narrower
+from stagewise_kd.system.errors import UserError, first_line
+
+KEEP = "keep"
+SHARES = (0.75, 0.5, 0.25)
+Own = Callable[[str, nn.Module], Mapping[str, nn.Module]]
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """One thing that a block may become.
+
+    Args:
+        name: such as "keep", "drop", "width 0.5".
+        module: takes the place of the block, with the weights that it inherits.
+        change: what makes its shapes out of the block's; None: only the user's code can.
+    """
+
+    name: str
+    module: nn.Module
+    change: Change | None = None
+
+
+@dataclass(frozen=True)
+class Choices:
+    """A block and all that it may become, "keep" first.
+
+    Args:
+        path: of the block in its network.
+        call: what it is called with for a few images.
+        alternatives: by name.
+    """
+
+    path: str
+    call: Call
+    alternatives: dict[str, Alternative]
+
+
+def alternatives(
+    model: nn.Module, example: Tensor, at: Sequence[str] | None = None, own: Own | None = None
+) -> list[Choices]:
+    """The blocks of a network in running order, each with its alternatives.
+
+    Args:
+        model: is left as it is; "keep" is its own block.
+        example: a few images as the model takes them, (B, C, H, W).
+        at: names of the blocks; None: those that repeat or are residual.
+        own: gives more alternatives of a block, by name.
+
+    Raises:
+        UserError: there is no block with an alternative, or one of the user's does not fit.
+    """
+    calls = find_blocks(model, example, at)
+    found = [_choices(path, model.get_submodule(path), call, own) for path, call in calls.items()]
+    found = [choices for choices in found if len(choices.alternatives) > 1]
+    if not found:
+        raise UserError(
+            f"{type(model).__name__}: no block that can be left out or narrowed: none of "
+            f"{len(calls) or 'its'} modules that repeat or are residual has inner channels or "
+            "gives what it takes; name blocks with at=[…], or give alternatives of your own"
+        )
+    return found
+
+
+def _choices(path: str, block: nn.Module, call: Call, own: Own | None) -> Choices:
+    found = {KEEP: Alternative(KEEP, block)}
+    if keeps_shape(call):
+        found[DROP] = Alternative(DROP, nn.Identity(), DROP)
+    if groups := hidden(block, call):
+        for share in SHARES:
+            module, widths = narrower(block, groups, share)
+            name = f"width {share}"
+            found[name] = Alternative(name, module, widths)
+    for name, module in (own(path, block) if own else {}).items():
+        _check(path, name, module, call)
+        found[name] = Alternative(name, module)
+    return Choices(path, call, found)
+
+
+def _check(path: str, name: str, module: nn.Module, call: Call) -> None:
+    """See that an alternative of the user's fits into the place of a block."""
+    try:
+        given = call.again(module.eval()).shape
+    except Exception as error:  # of the user's own code any
+        raise UserError(f"{path}: alternative {name!r} cannot run: {first_line(error)}") from None
+    if given != call.output.shape:
+        raise UserError(
+            f"{path}: alternative {name!r} gives {tuple(given)}, the block "
+            f"{tuple(call.output.shape)}; give a module that keeps the shape"
+        )

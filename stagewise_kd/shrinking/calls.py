@@ -1,0 +1,87 @@
+"""How a network calls its blocks, and what they give."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stagewise_kd.networks.tracing import modes_kept
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a module was called with.
+
+    Args:
+        args: positional arguments.
+        kwargs: arguments by name.
+        output: what it gave.
+    """
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    output: Any
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """The tensors among the arguments."""
+        given = [*self.args, *self.kwargs.values()]
+        return [value for value in given if isinstance(value, Tensor)]
+
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> "Call":
+        """The same with every tensor changed."""
+
+        def each(value: Any) -> Any:
+            return change(value) if isinstance(value, Tensor) else value
+
+        kwargs = {name: each(value) for name, value in self.kwargs.items()}
+        return Call(tuple(map(each, self.args)), kwargs, each(self.output))
+
+    def again(self, module: Callable[..., Any]) -> Any:
+        """What a module gives for copies of these arguments."""
+        call = self.mapped(Tensor.clone)  # it may write into what it is given
+        return module(*call.args, **call.kwargs)
+
+
+@contextmanager
+def forwards(
+    modules: Mapping[str, nn.Module], functions: Mapping[str, Callable[..., Any]]
+) -> Iterator[None]:
+    """Let modules compute something else for a while."""
+    try:
+        for name, function in functions.items():
+            modules[name].forward = function  # type: ignore[method-assign]
+        yield
+    finally:
+        for name in functions:
+            modules[name].__dict__.pop("forward", None)
+
+
+def recorded(
+    model: nn.Module, paths: Sequence[str], images: Tensor
+) -> tuple[dict[str, list[Call]], Any]:
+    """The calls of some modules in eval mode, in the order in which they end; and the logits.
+
+    Args:
+        model: its modes stay as they are.
+        paths: of the modules.
+        images: as the model takes them, (B, C, H, W).
+    """
+    found: dict[str, list[Call]] = {}
+    modules = {path: model.get_submodule(path) for path in paths}
+
+    def note(path: str, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        given = Call(args, kwargs, None).mapped(Tensor.clone)
+        output = forward(*args, **kwargs)
+        kept = output.clone() if isinstance(output, Tensor) else output
+        found.setdefault(path, []).append(Call(given.args, given.kwargs, kept))
+        return output
+
+    noting = {path: partial(note, path, module.forward) for path, module in modules.items()}
+    with modes_kept(model), torch.no_grad(), forwards(modules, noting):
+        logits = model.eval()(images)
+    return found, logits

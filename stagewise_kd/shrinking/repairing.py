@@ -1,0 +1,128 @@
+"""Repair of changed blocks, one after the other, on the features of the whole network.
+
+A block learns what the network gives at its place; where the next blocks are left out, what it
+gives behind them.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stagewise_kd.networks.shrunk import DROP
+from stagewise_kd.shrinking.alternatives import KEEP, Alternative, Choices
+from stagewise_kd.shrinking.calls import Call, recorded
+
+BATCH = 64
+LR = 1e-3
+
+
+@torch.enable_grad()
+def repaired(
+    block: nn.Module, calls: Sequence[Call], steps: int, seed: int, lr: float = LR
+) -> nn.Module:
+    """A copy of a block after some steps of Adam; normalization statistics stay.
+
+    Args:
+        block: what takes the place of the network's own.
+        calls: batches of what it is called with, and what it should give.
+        steps: of Adam; 0 for none.
+        seed: of the order.
+        lr: the highest learning rate of a one-cycle schedule.
+    """
+    copy = deepcopy(block).eval()
+    parameters = [p.requires_grad_() for p in copy.parameters()]
+    if not steps or not parameters:
+        return copy
+    whole = _joined(calls)
+    count, scale = len(whole.output), whole.output.square().mean()
+    draw = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.Adam(parameters, lr)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps + 1)
+    for _ in range(steps):
+        picked = torch.randperm(count, generator=draw)[:BATCH].to(whole.output.device)
+        call = whole.mapped(lambda x, picked=picked: x[picked])  # type: ignore[misc]
+        loss = F.mse_loss(copy(*call.args, **call.kwargs), call.output) / scale
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return copy
+
+
+def features(model: nn.Module, path: str, images: Tensor, batch: int = 100) -> list[Call]:
+    """What a block of a network is called with for some images, and what it gives."""
+    return [recorded(model, [path], part)[0][path][0] for part in torch.split(images, batch)]
+
+
+def repair_alone(
+    model: nn.Module, choices: Choices, images: Tensor, steps: int, seed: int
+) -> Choices:
+    """The alternatives of a block, repaired alone on what the whole network feeds the block."""
+    calls = features(model, choices.path, images)
+    found = {
+        name: one
+        if name == KEEP
+        else Alternative(name, repaired(one.module, calls, steps, seed), one.change)
+        for name, one in choices.alternatives.items()
+    }
+    return Choices(choices.path, choices.call, found)
+
+
+def repair_all(
+    model: nn.Module,
+    smaller: nn.Module,
+    chosen: Mapping[str, str],
+    images: Tensor,
+    steps: int,
+    seed: int,
+    note: Callable[[int, int], None] = lambda done, of: None,
+) -> None:
+    """Repair the blocks of a smaller network in running order, each behind those repaired.
+
+    Args:
+        model: the whole network, from whose features they learn.
+        smaller: the network with the alternatives in place; is changed.
+        chosen: names of alternatives by path, in running order.
+        images: as the network takes them, (N, C, H, W).
+        steps: of Adam for each block.
+        seed: of the order of images.
+        note: is told how much is done, of how much.
+    """
+    targets = _targets(smaller, chosen, images[:2])
+    for done, (path, target) in enumerate(targets.items()):
+        note(done, len(targets))
+        wanted = features(model, target, images)
+        given = features(smaller, path, images)
+        calls = [Call(a.args, a.kwargs, b.output) for a, b in zip(given, wanted, strict=True)]
+        smaller.set_submodule(path, repaired(smaller.get_submodule(path), calls, steps, seed))
+    note(len(targets), len(targets))
+
+
+def _targets(smaller: nn.Module, chosen: Mapping[str, str], example: Tensor) -> dict[str, str]:
+    """For each block from the first changed one on the block whose feature it learns."""
+    calls, _ = recorded(smaller, [*chosen], example)
+    found: dict[str, str] = {}
+    last = ""
+    for path, name in chosen.items():
+        (call,) = calls[path]
+        if name != DROP:
+            last = found[path] = path
+        elif last and call.tensors[0].equal(calls[found[last]][0].output):
+            found[last] = path
+    first = next((n for n, p in enumerate(found) if found[p] != p or chosen[p] != KEEP), len(found))
+    return dict([*found.items()][first:])
+
+
+def _joined(calls: Sequence[Call]) -> Call:
+    """Several batches as one."""
+
+    def whole(values: Sequence[object]) -> object:
+        tensors = [value for value in values if isinstance(value, Tensor)]
+        return torch.cat(tensors) if tensors else values[0]
+
+    args = tuple(whole(values) for values in zip(*(call.args for call in calls), strict=True))
+    kwargs = {name: whole([call.kwargs[name] for call in calls]) for name in calls[0].kwargs}
+    return Call(args, kwargs, torch.cat([call.output for call in calls]))

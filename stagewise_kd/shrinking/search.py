@@ -1,0 +1,181 @@
+"""From a network, images and a target to a smaller network of the same class."""
+
+import hashlib
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from rich.progress import Progress
+from torch import Tensor, nn
+
+from stagewise_kd.networks.blocks import weights_hash
+from stagewise_kd.networks.shrunk import Change, Recipe
+from stagewise_kd.shrinking.alternatives import KEEP, Choices
+from stagewise_kd.shrinking.choice import Choice, amount, reached, shown
+from stagewise_kd.shrinking.costs import Costs, Kind, costs_of, milliseconds
+from stagewise_kd.shrinking.repairing import repair_all, repair_alone
+from stagewise_kd.shrinking.scores import Scores, score
+from stagewise_kd.system.console import console
+from stagewise_kd.system.files import write_json
+
+CLOSE = 0.03  # of a latency: how far from its target a network may be measured
+TRIES = 4
+ROUNDS = 30
+
+
+@dataclass(frozen=True)
+class Smaller:
+    """A network within its target.
+
+    Args:
+        model: of the class of the whole one, some of its modules replaced.
+        recipe: what makes its shapes out of the whole network's; None where an alternative of the
+            user's own was chosen.
+        choice: the alternative of each block.
+        costs: by which it was chosen.
+    """
+
+    model: nn.Module
+    recipe: Recipe | None
+    choice: Choice
+    costs: Costs
+
+
+def scored(
+    model: nn.Module,
+    space: Sequence[Choices],
+    images: Tensor,
+    steps: int = 0,
+    seed: int = 0,
+    out: Path | None = None,
+) -> tuple[list[Choices], Scores]:
+    """All alternatives, repaired alone where asked for, and their scores.
+
+    Args:
+        model: the whole network, in eval mode.
+        space: its blocks and their alternatives.
+        images: as the model takes them, (N, C, H, W).
+        steps: of repair before an alternative is scored.
+        seed: of the order of images.
+        out: a folder that keeps the scores of this network on these images, and goes on with them.
+    """
+    found = [*space]
+    if steps:
+        with progress("repairing alternatives") as note:
+            for done, choices in enumerate(space):
+                note(done, len(space))
+                found[done] = repair_alone(model, choices, images, steps, seed)
+    kept = out and out / f"scores-{_hash(model, space, images, steps, seed)}.json"
+    with progress("scoring alternatives") as note:
+        return found, score(model, found, images, kept, note)
+
+
+def within(
+    model: nn.Module,
+    space: Sequence[Choices],
+    losses: Mapping[str, Mapping[str, float]],
+    kind: Kind,
+    target: float | str,
+    image: Tensor,
+) -> Smaller:
+    """The network of least loss within a target; the whole one is left as it is.
+
+    What is measured in parts may differ from the whole: a choice by latency is measured, and made
+    again for as much less or more.
+
+    Args:
+        model: the whole network, in eval mode.
+        space: its blocks and their alternatives.
+        losses: of the alternatives.
+        kind: of cost.
+        target: a share, or a quantity with its unit.
+        image: one, as the model takes it, (1, C, H, W).
+
+    Raises:
+        UserError: nothing is that small.
+    """
+    costs = costs_of(kind, model, space, image)
+    most = aimed = amount(kind, target, costs.whole)
+    best = built(model, space, reached(costs, losses, most, f"{kind}={target}"), costs)
+    if kind != "latency":
+        return best
+    seen: list[tuple[bool, float, Smaller]] = []
+    for _ in range(TRIES):
+        off = share_of_latency(best.model, model, image) * costs.whole / most
+        seen.append((off > 1 + CLOSE, abs(off - 1), best))
+        if abs(off - 1) < CLOSE or set(best.choice.chosen.values()) == {KEEP}:
+            break
+        aimed /= off
+        best = built(model, space, reached(costs, losses, aimed, f"{kind}={target}"), costs)
+    return min(seen, key=lambda each: each[:2])[2]
+
+
+def built(model: nn.Module, space: Sequence[Choices], choice: Choice, costs: Costs) -> Smaller:
+    """A copy of a network with the chosen alternatives in place."""
+    copy = deepcopy(model)
+    recipe: list[tuple[str, Change]] = []
+    is_ours = True
+    for choices in space:
+        alternative = choices.alternatives[choice.chosen[choices.path]]
+        if alternative.name == KEEP:
+            continue
+        copy.set_submodule(choices.path, deepcopy(alternative.module))
+        if alternative.change is None:
+            is_ours = False
+        else:
+            recipe.append((choices.path, alternative.change))
+    return Smaller(copy.eval(), recipe if is_ours else None, choice, costs)
+
+
+def repair(model: nn.Module, smaller: Smaller, images: Tensor, steps: int, seed: int) -> None:
+    """Let the blocks of the smaller network learn the features of the whole one, in order."""
+    if steps:
+        with progress("repairing blocks") as note:
+            repair_all(model, smaller.model, smaller.choice.chosen, images, steps, seed, note)
+
+
+@torch.inference_mode()
+def share_of_latency(smaller: nn.Module, model: nn.Module, image: Tensor) -> float:
+    """How long one network takes, as a share of another, measured in turns."""
+    nets = (smaller.eval(), model.eval())
+    pairs = [[milliseconds(partial(net, image)) for net in nets] for _ in range(ROUNDS)]
+    return statistics.median(ours / theirs for ours, theirs in pairs[3:])
+
+
+def told(smaller: Smaller) -> list[str]:
+    """What was chosen, a line for each block that is changed and one for the whole."""
+    costs, choice = smaller.costs, smaller.choice
+    lines = [f"{path}: {name}" for path, name in choice.chosen.items() if name != KEEP]
+    share = choice.cost / costs.whole
+    threads = f" with {torch.get_num_threads()} threads" if costs.kind == "latency" else ""
+    total = f"{shown(costs.kind, choice.cost)}{threads}, {share:.1%} of the network's"
+    return [*lines, f"{total}; predicted loss {choice.loss:.3g}"]
+
+
+def keep(smaller: Smaller, scores: Scores, out: Path) -> None:
+    """Write the choice, and what it was made from, into a folder."""
+    facts = {"choice": asdict(smaller.choice), "costs": asdict(smaller.costs)}
+    write_json(out / "choice.json", facts | {"kl": scores.kl, "error": scores.error})
+
+
+@contextmanager
+def progress(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar; where the output is no terminal, nothing."""
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        row = bar.add_task(label)
+        yield lambda done, of: bar.update(row, completed=done, total=of)
+
+
+def _hash(model: nn.Module, space: Sequence[Choices], images: Tensor, steps: int, seed: int) -> str:
+    """A number for all that scores depend on."""
+    names = [(choices.path, [*choices.alternatives]) for choices in space]
+    theirs = [weights_hash(a.module) for c in space for a in c.alternatives.values()]
+    digest = hashlib.sha256(repr((str(model), weights_hash(model), names, theirs)).encode())
+    digest.update(images.cpu().contiguous().numpy().tobytes())
+    digest.update(repr((steps, seed if steps else None)).encode())
+    return digest.hexdigest()[:16]

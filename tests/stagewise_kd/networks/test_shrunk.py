@@ -1,0 +1,49 @@
+"""Networks with changed blocks, built again from plain values."""
+
+import json
+
+import pytest
+import torch
+
+from stagewise_kd.networks.origin import rebuild
+from stagewise_kd.networks.resnet import resnet
+from stagewise_kd.networks.shrunk import BUILD, apply, plain, shrunk
+from stagewise_kd.shrinking.alternatives import alternatives
+from stagewise_kd.shrinking.choice import choice_of
+from stagewise_kd.shrinking.costs import costs_of
+from stagewise_kd.shrinking.search import built
+from stagewise_kd.system.errors import UserError
+
+
+def test_a_network_is_built_again_from_its_recipe():
+    net, image = resnet("resnet14", 3).eval(), torch.rand(2, 3, 32, 32)
+    space = alternatives(net.model, image)
+    chosen = {c.path: "keep" for c in space} | {"layer4.1": "drop", "layer3.0": "width 0.25"}
+    costs = costs_of("params", net.model, space, image[:1])
+    choice = choice_of(costs, {c.path: dict.fromkeys(c.alternatives, 0.0) for c in space}, chosen)
+    smaller = built(net.model, space, choice, costs)
+    arguments = {
+        "build": net.origin.build,
+        "arguments": net.origin.arguments,
+        "recipe": plain(smaller.recipe),
+        "shape": [3, 32, 32],
+    }
+    again = rebuild(BUILD, json.loads(json.dumps(arguments))).eval()
+    again.model.load_state_dict(smaller.model.state_dict())
+    assert again.names == net.names
+    with torch.no_grad():
+        expected = smaller.model((image - net.mean) / net.std)
+        assert again(image).allclose(expected, atol=1e-6)
+    assert rebuild(again.origin.build, again.origin.arguments).origin == again.origin
+
+
+def test_a_recipe_for_another_network():
+    with pytest.raises(UserError, match=r"recipe: ResNet has no block 'layer3.7'"):
+        apply(resnet("resnet10", 3).model, [("layer3.7", {"conv1": [256, 16]})])
+    with pytest.raises(UserError, match=r"recipe: ResNet has no block 'layer3.0'"):
+        shrunk(
+            "stagewise_kd.networks.resnet.resnet",
+            {"name": "resnet10", "classes": 3},
+            [("layer3.0", {"conv9": [256, 16]})],
+            [3, 32, 32],
+        )

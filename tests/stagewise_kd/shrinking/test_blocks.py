@@ -1,0 +1,180 @@
+"""Which blocks a network has, and what of them can be fewer."""
+
+import pytest
+import segmentation_models_pytorch as smp
+import timm
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
+from torchvision.models import mobilenet_v3_small
+from torchvision.ops import SqueezeExcitation
+
+from stagewise_kd.networks.resnet import resnet
+from stagewise_kd.shrinking.alternatives import alternatives
+from stagewise_kd.shrinking.calls import Call
+from stagewise_kd.shrinking.finding import find_blocks
+from stagewise_kd.shrinking.hidden import hidden, narrower, weight
+from stagewise_kd.system.errors import UserError
+
+from .nets import Residual, chain, images
+
+
+def _call(block, x):
+    with torch.no_grad():
+        return Call((x,), {}, block.eval()(x))
+
+
+def test_blocks_of_a_resnet_are_its_residual_blocks_those_that_change_shape_too():
+    found = find_blocks(resnet("resnet18", 10).model.eval(), images(2, 32), None)
+    assert [*found] == [f"layer{stage}.{place}" for stage in range(1, 5) for place in range(2)]
+
+
+def test_squeeze_and_excitation_is_no_block():
+    found = find_blocks(mobilenet_v3_small().eval(), images(2, 32), None)
+    assert [*found] == [f"features.{number}" for number in range(1, 12)]
+
+
+def test_blocks_that_are_attributes_are_found_by_what_they_compute():
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.one, self.two = nn.Conv2d(3, 8, 1), Residual(), Residual()
+            self.pair = nn.Sequential(nn.Conv2d(8, 8, 1), nn.ReLU(), nn.Conv2d(8, 8, 1))
+
+        def forward(self, x):
+            return self.pair(self.two(self.one(self.stem(x)))).mean((2, 3))
+
+    assert [*find_blocks(Named().eval(), images(2), None)] == ["one", "two"]
+
+
+def test_a_block_that_runs_twice_is_none():
+    net = chain()
+    twice = nn.Sequential(net.stem, net.blocks[0], net.blocks[0], net.blocks[1])
+    assert [*find_blocks(twice.eval(), images(2), None)] == ["3"]
+
+
+def test_hidden_channels_of_an_inverted_residual_hang_together_with_its_gates():
+    net = timm.create_model("mobilenetv3_small_050", num_classes=4).eval()
+    calls = find_blocks(net, images(2, 32), None)
+    inner = max(hidden(net.get_submodule("blocks.2.1"), calls["blocks.2.1"]), key=lambda g: g.count)
+    assert {*inner.makes} == {"conv_pw", "se.conv_expand"}
+    assert {*inner.passes} == {"bn1", "conv_dw", "bn2"}
+    assert {*inner.reads} == {"se.conv_reduce", "conv_pwl"}
+
+
+def test_of_a_transformer_block_the_mlp_is_narrowed_and_attention_is_not():
+    net = VisionTransformer(img_size=8, patch_size=4, embed_dim=16, depth=2, num_heads=2).eval()
+    calls = find_blocks(net, images(2, 8), None)
+    assert [*calls] == ["blocks.0", "blocks.1"]
+    found = hidden(net.blocks[0], calls["blocks.0"])
+    assert [(group.makes, group.reads) for group in found] == [(("mlp.fc1",), ("mlp.fc2",))]
+
+
+def test_decoder_blocks_of_a_unet_are_narrowed_between_their_convolutions():
+    net = smp.Unet("resnet18", encoder_weights=None, classes=2, decoder_attention_type="scse")
+    net.eval()
+    found = {c.path: c for c in alternatives(net, images(2, 32))}
+    assert [p for p in found if p.startswith("decoder")] == [
+        f"decoder.blocks.{n}" for n in range(5)
+    ]
+    assert "drop" not in found["decoder.blocks.0"].alternatives
+    half = found["decoder.blocks.0"].alternatives["width 0.5"]
+    assert half.change["conv1.0"][1] == half.change["conv2.0"][0] == 128
+
+
+class Shared(nn.Module):
+    """Hidden channels to which what comes in is added cannot be fewer."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1)
+
+    def forward(self, x):
+        return self.b(self.a(x) + x)
+
+
+class Flat(nn.Module):
+    """Hidden channels that are counted on cannot be fewer."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x):
+        return self.b(self.a(x).view(-1, 2, 4).flatten(1))
+
+
+def _normed():
+    return nn.Sequential(nn.Conv2d(8, 8, 1), nn.GroupNorm(2, 8), nn.Conv2d(8, 8, 1))
+
+
+def _grouped():
+    return nn.Sequential(nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1, groups=2), nn.Conv2d(8, 8, 1))
+
+
+@pytest.mark.parametrize(
+    ("block", "x"),
+    [
+        (Shared(), torch.randn(2, 8, 4, 4)),
+        (Flat(), torch.randn(2, 8)),
+        (_normed(), torch.randn(2, 8, 4, 4)),
+        (_grouped(), torch.randn(2, 8, 4, 4)),
+    ],
+)
+def test_channels_that_something_else_depends_on_stay(block, x):
+    assert hidden(block, _call(block, x)) == []
+
+
+def test_gates_inside_a_block_are_no_leak():
+    block = nn.Sequential(nn.Conv2d(4, 8, 1), SqueezeExcitation(8, 2), nn.Conv2d(8, 4, 1))
+    found = hidden(block, _call(block, torch.randn(2, 4, 3, 3)))
+    assert sorted(group.count for group in found) == [2, 8]
+
+
+def test_a_narrower_block_computes_what_the_block_would_without_the_light_channels():
+    block, x = chain().blocks[0], torch.randn(2, 8, 5, 5)
+    groups = hidden(block, _call(block, x))
+    half, widths = narrower(block, groups, 0.5)
+    kept = weight(block, groups[0]).argsort(descending=True)[:6]
+    expected = chain().blocks[0]
+    gone = [number for number in range(12) if number not in kept]
+    with torch.no_grad():
+        expected.conv2.weight[:, gone] = 0
+        assert half(x).allclose(expected(x), atol=1e-6)
+    assert widths == {"conv1": [8, 6], "bn": [6, 6], "conv2": [6, 8]}
+    assert weight(block, groups[0])[kept].min() >= weight(block, groups[0])[gone].max()
+
+
+def test_alternatives_of_the_users_own():
+    def own(path, block):
+        return {"thin": Residual(inner=1)} if path == "blocks.1" else {}
+
+    found = {c.path: [*c.alternatives] for c in alternatives(chain(), images(2), own=own)}
+    usual = ["keep", "drop", "width 0.75", "width 0.5", "width 0.25"]
+    assert found == {"blocks.0": usual, "blocks.1": [*usual, "thin"], "blocks.2": usual}
+    with pytest.raises(
+        UserError, match=r"blocks.0: alternative 'wide' gives \(2, 9, 8, 8\), the b"
+    ):
+        alternatives(chain(), images(2), own=lambda path, block: {"wide": nn.Conv2d(8, 9, 1)})
+    with pytest.raises(UserError, match=r"blocks.0: alternative 'odd' cannot run"):
+        alternatives(chain(), images(2), own=lambda path, block: {"odd": nn.Conv2d(7, 8, 1)})
+
+
+@pytest.mark.parametrize(
+    ("at", "said"),
+    [
+        (["blocks.9"], "at: Chain has no module blocks.9"),
+        ("blocks.0", r"at='blocks.0': give a list of names, such as \['blocks.0'\]"),
+        (["blocks", "blocks.1"], "at: blocks.1: lies inside another one"),
+        (["blocks.0.conv1", "blocks.1.unused"], "Chain has no module blocks.1.unused"),
+    ],
+)
+def test_names_of_no_blocks(at, said):
+    with pytest.raises(UserError, match=said):
+        alternatives(chain(), images(2), at)
+
+
+def test_a_network_without_a_block():
+    plain = nn.Sequential(nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    with pytest.raises(UserError, match="Sequential: no block that can be left out or narrowed"):
+        alternatives(plain, images(2))

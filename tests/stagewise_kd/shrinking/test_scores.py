@@ -1,0 +1,123 @@
+"""How much an alternative loses, and its repair."""
+
+import math
+from copy import deepcopy
+
+import pytest
+import torch
+from torch import nn
+
+from stagewise_kd.networks.blocks import weights_hash
+from stagewise_kd.shrinking import scores as scoring
+from stagewise_kd.shrinking.alternatives import alternatives
+from stagewise_kd.shrinking.calls import Call
+from stagewise_kd.shrinking.choice import choice_of
+from stagewise_kd.shrinking.costs import costs_of
+from stagewise_kd.shrinking.repairing import features, repaired
+from stagewise_kd.shrinking.scores import divergence, score
+from stagewise_kd.shrinking.search import built, repair, scored
+
+from .nets import chain, images
+
+
+def test_divergence_of_two_classes_by_hand():
+    target, logits = torch.tensor([[0.0, 0.0]]), torch.tensor([[math.log(3), 0.0]])
+    expected = 0.5 * math.log(0.5 / 0.75) + 0.5 * math.log(0.5 / 0.25)
+    assert divergence(logits, target) == pytest.approx(expected)
+    one = divergence(torch.tensor([[-math.log(3)]]), torch.tensor([[0.0]]))  # of one logit
+    assert one == pytest.approx(expected)
+    masks = divergence(logits.view(1, 2, 1, 1).expand(2, 2, 3, 3), target.view(1, 2, 1, 1))
+    assert masks == pytest.approx(expected)
+
+
+def test_a_score_is_what_the_alternative_does_alone_in_the_network():
+    net, x = chain(), images(7)
+    before = weights_hash(net)
+    found = score(net, alternatives(net, x[:2]), x)
+    without = deepcopy(net)
+    without.blocks[1] = nn.Identity()
+    with torch.no_grad():
+        assert found.kl["blocks.1"]["drop"] == pytest.approx(float(divergence(without(x), net(x))))
+        feature = net.blocks[:2](net.stem(x))
+        off = (net.blocks[0](net.stem(x)) - feature).square().sum() / feature.square().sum()
+    assert found.error["blocks.1"]["drop"] == pytest.approx(float(off))
+    assert found.kl["blocks.1"]["keep"] == found.error["blocks.1"]["keep"] == 0
+    assert found.kl["blocks.1"]["width 0.75"] < found.kl["blocks.1"]["width 0.25"]
+    assert weights_hash(net) == before
+
+
+def test_scores_go_on_where_they_were_interrupted(tmp_path, monkeypatch):
+    monkeypatch.setattr(scoring, "BATCH", 3)
+    net, x = chain(), images(7)
+    space = alternatives(net, x[:2])
+    straight, seen = score(net, space, x), []
+
+    def stop(done, of):
+        if done == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        score(net, space, x, tmp_path / "kept.json", stop)
+    resumed = score(net, space, x, tmp_path / "kept.json", lambda done, of: seen.append(done))
+    assert seen == [6, 7]
+    assert resumed == straight
+
+
+def test_scores_belong_to_the_weights_and_the_images(tmp_path):
+    net, x = chain(depth=1), images(4)
+    for model, given in ((net, x), (net, x), (net, x + 1), (chain(depth=1).requires_grad_(), x)):
+        scored(model, alternatives(model, given[:2]), given, out=tmp_path)
+    assert len([*tmp_path.glob("scores-*.json")]) == 2
+    with torch.no_grad():
+        net.head.weight.mul_(2)
+    scored(net, alternatives(net, x[:2]), x, out=tmp_path)
+    assert len([*tmp_path.glob("scores-*.json")]) == 3
+
+
+def test_a_repaired_block_comes_nearer_and_keeps_its_statistics():
+    net, x = chain(), images(16)
+    narrow = alternatives(net, x[:2])[1].alternatives["width 0.5"].module
+    calls = features(net, "blocks.1", x, 5)
+    better = repaired(narrow, calls, 30, seed=0)
+    with torch.no_grad():
+        given = torch.cat([call.args[0] for call in calls])
+        wanted = torch.cat([call.output for call in calls])
+        before, after = ((block(given) - wanted).square().mean() for block in (narrow, better))
+    assert after < 0.7 * before
+    assert better.bn.running_mean.equal(narrow.bn.running_mean)
+    assert weights_hash(repaired(narrow, calls, 0, seed=0)) == weights_hash(narrow)
+    assert weights_hash(repaired(narrow, calls, 30, seed=0)) == weights_hash(better)
+
+
+def test_a_repair_makes_up_for_blocks_that_are_left_out():
+    net, x = chain(), images(32)
+    before = weights_hash(net)
+    space = alternatives(net, x[:2])
+    costs = costs_of("params", net, space, x[:1])
+    chosen = {"blocks.0": "keep", "blocks.1": "drop", "blocks.2": "width 0.5"}
+    losses = {path: {name: 0.0} for path, name in chosen.items()}
+    smaller = built(net, space, choice_of(costs, losses, chosen), costs)
+    with torch.no_grad():
+        first = divergence(smaller.model(x), net(x))
+        repair(net, smaller, x, 40, seed=0)
+        assert divergence(smaller.model(x), net(x)) < 0.5 * first
+        assert weights_hash(net) == before
+        # the block before the gap gives what came behind it, as nearly as it can
+        given = net.stem(x)
+        wanted = net.blocks[:2](given)
+        assert (smaller.model.blocks[0](given) - wanted).norm() < (
+            net.blocks[0](given) - wanted
+        ).norm()
+
+
+def test_calls_with_arguments_of_every_kind_are_joined():
+    block = nn.Bilinear(2, 3, 2)
+    x, y = torch.randn(6, 2), torch.randn(6, 3)
+    calls = [
+        Call((x[:4],), {"input2": y[:4]}, y[:4, :2]),
+        Call((x[4:],), {"input2": y[4:]}, y[4:, :2]),
+    ]
+    with torch.no_grad():
+        before = (block(x, y) - y[:, :2]).square().mean()
+        after = (repaired(block, calls, 20, 0, lr=0.1)(x, y) - y[:, :2]).square().mean()
+    assert after < before
