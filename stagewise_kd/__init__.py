@@ -4,6 +4,7 @@
 
     run = skd.distill(student, teacher, images, task=…)   # cls_kd.distill, seg_kd.distill
     model = skd.load("runs/first")
+    skd.shrink(teacher, images, macs=0.5)                 # a smaller network, its weights inherited
     skd.find_method("hinton")                             # a function that makes a plan
 
 Names are imported where they are first used, so that a command line that only prints its help need
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from stagewise_kd.networks.blocks import Block, BlockNet
     from stagewise_kd.networks.cutting import cut
     from stagewise_kd.runs.distill import Run, distill
+    from stagewise_kd.runs.shrink import shrink
     from stagewise_kd.runs.student import load
     from stagewise_kd.system.errors import UserError
 
@@ -39,6 +41,7 @@ __all__ = [
     "distill",
     "find_method",
     "load",
+    "shrink",
 ]
 _HOME = {
     "methods.method": ("describes", "find_method"),
@@ -47,6 +50,7 @@ _HOME = {
     "networks.blocks": ("Block", "BlockNet"),
     "networks.cutting": ("cut",),
     "runs.distill": ("Run", "distill"),
+    "runs.shrink": ("shrink",),
     "runs.student": ("load",),
     "system.errors": ("UserError",),
 }

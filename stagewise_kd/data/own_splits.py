@@ -1,8 +1,10 @@
 """The splits of a run from a user's own data sets and loaders."""
 
+import random
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from torch import Tensor
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -65,6 +67,22 @@ def own_data(train: Given, val: Given | None, test: Given | None, seed: int) -> 
     )
 
 
+def own_images(given: Given | Tensor, seed: int, most: int) -> Own:
+    """Some samples of a user's data set, in the order in which they lie there.
+
+    Args:
+        given: a data set, a loader over one, or a tensor of images.
+        seed: by which they are drawn.
+        most: how many.
+
+    Raises:
+        UserError: the data set is none, is empty, or gives no images.
+    """
+    numbers = range(_count("images", given))
+    drawn = sorted(random.Random(seed).sample(numbers, min(most, len(numbers))))
+    return _own(given, drawn, seed)
+
+
 def dataset_hash(train: Given, val: Given | None, test: Given | None) -> str:
     """A number for the content of data sets, whatever of them a seed holds out.
 
@@ -119,7 +137,7 @@ def _check_alike(parts: dict[str, Own]) -> None:
         raise UserError(f"images that are not alike: {told}; give all splits the same transforms")
 
 
-def _dataset(given: Given) -> Any:
+def _dataset(given: Any) -> Any:
     return given.dataset if isinstance(given, DataLoader) else given
 
 
@@ -128,7 +146,7 @@ def _own(given: Any, numbers: Sequence[int], seed: int) -> Own:
     return Own(_dataset(given), numbers, seed, collate)
 
 
-def _count(name: str, given: Given) -> int:
+def _count(name: str, given: Any) -> int:
     dataset = _dataset(given)
     if isinstance(given, DataLoader) and not _is_plain(given):
         raise UserError(

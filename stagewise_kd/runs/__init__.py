@@ -18,6 +18,7 @@ __all__ = [
     "own_networks",
     "predict",
     "run",
+    "shrink",
     "status",
     "student",
     "study",

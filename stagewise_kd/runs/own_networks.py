@@ -88,10 +88,10 @@ def _as_blocks(
     if isinstance(copy, BlockNet):
         return _normalized(copy, images, norm)
     copy.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    mean, std = _values(images, norm)
+    mean, std = values(images, norm)
     if at is None and not (cuts or known_cut(copy)):
         return BlockNet(copy, [Block("model", copy, (IMAGE,), "head")], mean, std)
-    example = (unit_images(images) - _column(mean)) / _column(std)
+    example = (unit_images(images) - column(mean)) / column(std)
     try:
         return cut(copy, example.expand(2, -1, -1, -1), at, mean=mean, std=std)
     except UserError as error:
@@ -101,13 +101,14 @@ def _as_blocks(
 def _normalized(net: BlockNet, images: Tensor, norm: Norm) -> BlockNet:
     """A network of blocks, with its own normalization unless images need another or none."""
     if images.is_floating_point() or norm != (None, None):
-        mean, std = _values(images, norm)
-        net.register_buffer("mean", _column(mean), persistent=False)
-        net.register_buffer("std", _column(std), persistent=False)
+        mean, std = values(images, norm)
+        net.register_buffer("mean", column(mean), persistent=False)
+        net.register_buffer("std", column(std), persistent=False)
     return net
 
 
-def _values(images: Tensor, norm: Norm) -> tuple[Sequence[float], Sequence[float]]:
+def values(images: Tensor, norm: Norm) -> tuple[Sequence[float], Sequence[float]]:
+    """Mean and standard deviation of images: as given, else the usual; of float ones none."""
     channels = images.shape[1]
     if images.is_floating_point():
         return (0.0,) * channels, (1.0,) * channels
@@ -122,7 +123,8 @@ def _values(images: Tensor, norm: Norm) -> tuple[Sequence[float], Sequence[float
     return mean, std
 
 
-def _column(values: Sequence[float]) -> Tensor:
+def column(values: Sequence[float]) -> Tensor:
+    """A number for each channel, as images are normalized by it."""
     return torch.tensor(values).view(-1, 1, 1)
 
 

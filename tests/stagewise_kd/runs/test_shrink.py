@@ -1,0 +1,99 @@
+"""Shrinking from Python."""
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import stagewise_kd as skd
+from stagewise_kd.networks.blocks import Block, BlockNet, weights_hash
+from stagewise_kd.system.errors import UserError
+from tests.stagewise_kd.shrinking.nets import Residual, chain, images
+
+
+def _params(net):
+    return sum(parameter.numel() for parameter in net.parameters())
+
+
+def test_a_smaller_network_of_the_same_class_that_starts_from_the_weights(tmp_path, capsys):
+    net, x = chain().train(), images(12)
+    before = weights_hash(net)
+    found = skd.shrink(net, x, params=0.6, repair_steps=2, out=tmp_path)
+    assert type(found) is type(net)
+    assert 0.3 * _params(net) < _params(found) <= 0.6 * _params(net)
+    assert found.head.weight.equal(net.head.weight)
+    assert weights_hash(net) == before
+    assert net.training
+    assert not found.training
+    assert "of the network's; predicted loss" in capsys.readouterr().err
+    assert (tmp_path / "choice.json").is_file()
+    again = skd.shrink(net, x, params=0.6, repair_steps=2, out=tmp_path)
+    assert weights_hash(again) == weights_hash(found)
+
+
+def test_images_come_as_distill_takes_them():
+    net, x = chain(), (images(12).clamp(0, 1) * 255).to(torch.uint8)
+    labels = torch.zeros(12)
+    norm = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.2, 0.3)}
+    scaled = (x / 255 - torch.tensor(norm["mean"]).view(3, 1, 1)) / torch.tensor(norm["std"]).view(
+        3, 1, 1
+    )
+    blocks = BlockNet(net, [Block("model", net, ("image",), "head")], **norm)
+    found = [
+        skd.shrink(net, x, params=0.7, repair_steps=2, **norm),
+        skd.shrink(net, TensorDataset(x, labels), params=0.7, repair_steps=2, **norm),
+        skd.shrink(net, DataLoader(TensorDataset(scaled, labels), 5), params=0.7, repair_steps=2),
+        skd.shrink(blocks, x, params=0.7, repair_steps=2),
+    ]
+    states = [model.state_dict() for model in found]
+    assert all(state.keys() == states[0].keys() for state in states)
+    assert all(state[k].allclose(states[0][k], atol=1e-5) for state in states for k in state)
+
+
+def test_latency_is_kept_as_it_is_measured():
+    found = skd.shrink(chain(depth=6), images(2, 64), latency=0.6, repair_steps=0)
+    assert sum(isinstance(block, nn.Identity) for block in found.blocks) >= 1
+
+
+def test_an_alternative_of_ones_own_is_taken_where_it_loses_least():
+    net, x = chain(), images(8)
+
+    def own(path, block):
+        thin = Residual(inner=1)
+        nn.init.zeros_(thin.conv2.weight)
+        nn.init.zeros_(thin.conv2.bias)
+        return {"thin": thin} if path == "blocks.2" else {}
+
+    with torch.no_grad():
+        net.blocks[2].conv2.weight.zero_()
+        net.blocks[2].conv2.bias.zero_()
+        net.blocks[2].bn.weight.zero_()
+    found = skd.shrink(net, x, params=0.8, repair_steps=0, alternatives_of=own)
+    assert found(x).allclose(net(x), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, "no target: give one of macs, params and latency, such as macs=0.5"),
+        ({"macs": 0.5, "latency": 0.5}, "macs=0.5, latency=0.5: give one of"),
+        ({"macs": 1.5}, "macs=1.5: give a share of the network's, above 0 and at most 1"),
+        ({"params": 0.01}, r"params=0.01: nothing is that small; .* give params=0\.\d+ or more"),
+        ({"macs": 0.5, "repair_steps": -1}, "repair_steps=-1: give a whole number from 0 up"),
+        ({"macs": 0.5, "mean": (0.5,) * 3}, "mean, std: are those of uint8 images"),
+    ],
+)
+def test_bad_options(options, said):
+    with pytest.raises(UserError, match=said):
+        skd.shrink(chain(), images(3), **options)
+
+
+def test_bad_images_and_networks():
+    with pytest.raises(UserError, match="images is empty; give at least one sample"):
+        skd.shrink(chain(), images(0), macs=0.5)
+    with pytest.raises(UserError, match=r"Chain cannot take images of \(1, 8, 8\)"):
+        skd.shrink(chain(), images(3)[:, :1], macs=0.5)
+    with pytest.raises(UserError, match="model: a str; expected a network"):
+        skd.shrink("resnet34", images(3), macs=0.5)
+    with pytest.raises(UserError, match="no block that can be left out"):
+        skd.shrink(nn.Sequential(nn.Flatten(), nn.Linear(192, 3)), images(3), macs=0.5)
