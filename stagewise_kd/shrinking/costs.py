@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -95,53 +96,57 @@ def macs(run: Callable[[], Any]) -> float:
 def _latencies(model: nn.Module, space: Sequence[Choices], image: Tensor) -> Costs:
     """Each alternative in its place, in turns: a busy machine slows all of them alike.
 
-    In one run every block has the alternative of one name, so that all take few runs.
+    In one run every block has the alternative of one name, so that all take few runs. On a busy
+    machine the whole is interrupted more often than its parts: they are multiplied to add up to it.
     """
-    modules = {choices.path: model.get_submodule(choices.path) for choices in space}
     names = dict.fromkeys(name for choices in space for name in choices.alternatives)
-    took: dict[str, dict[str, list[float]]] = {path: {n: [] for n in names} for path in modules}
+    took: dict[str, list[list[float]]] = {name: [] for name in names}
     whole: list[float] = []
-    parts: list[float] = []
-    for _ in range(REPETITIONS + WARM_UP):
+    for _ in range(WARM_UP + REPETITIONS):
         whole.append(milliseconds(partial(model, image)))
         for name in names:
-            timed = {
-                path: partial(_timed, took[path][name], _run(choices, name))
-                for path, choices in zip(modules, space, strict=True)
-            }
-            with forwards(modules, timed):
-                total = milliseconds(partial(model, image))
-            if name == KEEP:
-                parts.append(total)
-    median = {c.path: {name: _median(took[c.path][name]) for name in c.alternatives} for c in space}
-    factor = _median(whole) / _median(parts)  # what the clock itself takes
-    blocks = {p: {n: factor * ms for n, ms in found.items()} for p, found in median.items()}
-    return Costs("latency", _median(whole), blocks, factor)
+            took[name].append(_parts(model, space, name, image))
+    usual = {name: np.median(rounds[WARM_UP:], axis=0) for name, rounds in took.items()}
+    median = statistics.median(whole[WARM_UP:])
+    factor = median / float(usual[KEEP].sum())
+    blocks = {
+        c.path: {name: factor * float(usual[name][2 * i + 1]) for name in c.alternatives}
+        for i, c in enumerate(space)
+    }
+    return Costs("latency", median, blocks, factor)
 
 
-def _run(choices: Choices, name: str) -> Callable[..., Any]:
-    """What computes an alternative; the block itself may have got another `forward` meanwhile."""
-    found = choices.alternatives
-    return found.get(name, found[KEEP]).module.eval().forward
+def _parts(model: nn.Module, space: Sequence[Choices], name: str, image: Tensor) -> list[float]:
+    """Milliseconds in turn before a block, in it, and behind the last one.
 
+    Every block has the alternative of a name, where there is one.
+    """
+    marks: list[float] = []
 
-def _timed(took: list[float], run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Compute something, and note how long it took."""
-    found: list[Any] = []
-    took.append(milliseconds(lambda: found.append(run(*args, **kwargs))))
-    return found[0]
+    def timed(run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        marks.append(_clock())
+        output = run(*args, **kwargs)
+        marks.append(_clock())
+        return output
+
+    chosen = {c.path: c.alternatives.get(name, c.alternatives[KEEP]).module for c in space}
+    # taken before blocks get another `forward`, which "keep" would find otherwise
+    runs = {path: partial(timed, module.eval().forward) for path, module in chosen.items()}
+    start = _clock()
+    with forwards({path: model.get_submodule(path) for path in runs}, runs):
+        model(image)
+    return [1000 * took for took in np.diff([start, *marks, _clock()])]
 
 
 def milliseconds(run: Callable[[], Any]) -> float:
     """How long a function takes, with all that it leaves a GPU to do."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    start = time.perf_counter()
+    start = _clock()
     run()
+    return 1000 * (_clock() - start)
+
+
+def _clock() -> float:
+    """Seconds, once a GPU has done all that it was given."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return 1000 * (time.perf_counter() - start)
-
-
-def _median(took: Sequence[float]) -> float:
-    return statistics.median(took[-REPETITIONS:])
+    return time.perf_counter()
