@@ -9,7 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from stagewise_kd.networks.blocks import BlockNet
-from stagewise_kd.networks.cutting import cut, known_cut
+from stagewise_kd.networks.cutting import cut
 from stagewise_kd.networks.origin import Origin, rebuild
 from stagewise_kd.system.errors import UserError
 
@@ -39,13 +39,17 @@ def shrunk(build: str, arguments: dict[str, Any], recipe: Recipe, shape: Sequenc
 def cut_again(
     model: nn.Module, like: BlockNet, shape: Sequence[int], origin: Origin | None
 ) -> BlockNet:
-    """A changed network as blocks, cut where the whole one is."""
-    norm = [values.flatten().tolist() for values in (like.mean, like.std)]
-    if (blocks := known_cut(model)) is not None:
-        net = blocks(model, *norm)
-    else:
-        example = torch.zeros(2, *shape)
-        net = cut(model, example, like.names[:-1], mean=norm[0], std=norm[1])
+    """A changed network as blocks, with the normalization of the whole one.
+
+    Args:
+        model: the changed network.
+        like: the whole one.
+        shape: channels, height and width of an image.
+        origin: what builds the changed network again, if anything does.
+    """
+    example = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
+    mean, std = (values.flatten().tolist() for values in (like.mean, like.std))
+    net = cut(model, example, mean=mean, std=std)
     net.origin = origin
     return net
 

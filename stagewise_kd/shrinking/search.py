@@ -13,7 +13,7 @@ import torch
 from rich.progress import Progress
 from torch import Tensor, nn
 
-from stagewise_kd.networks.blocks import weights_hash
+from stagewise_kd.networks.hashes import weights_hash
 from stagewise_kd.networks.shrunk import Change, Recipe
 from stagewise_kd.shrinking.alternatives import KEEP, Choices
 from stagewise_kd.shrinking.choice import Choice, amount, reached, shown

@@ -6,7 +6,8 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import stagewise_kd as skd
-from stagewise_kd.networks.blocks import Block, BlockNet, weights_hash
+from stagewise_kd.networks.blocks import Block, BlockNet
+from stagewise_kd.networks.hashes import weights_hash
 from stagewise_kd.system.errors import UserError
 from tests.stagewise_kd.shrinking.nets import Residual, chain, images
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from stagewise_kd.networks.blocks import weights_hash
+from stagewise_kd.networks.hashes import weights_hash
 from stagewise_kd.shrinking import scores as scoring
 from stagewise_kd.shrinking.alternatives import alternatives
 from stagewise_kd.shrinking.calls import Call
