@@ -55,6 +55,8 @@ def cut(
     """
     if at is None and (blocks := known_cut(model)) is not None:
         net = blocks(model, mean, std)
+        if net.origin is None and isinstance(carried := getattr(model, "origin", None), Origin):
+            net.origin = carried  # of one that was shrunk
         net.origin = origin or (net.origin if _is_rebuilt(net, example) else None)
         return net
     if isinstance(at, str) or (at is not None and not at):

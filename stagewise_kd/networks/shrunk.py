@@ -31,9 +31,20 @@ def shrunk(build: str, arguments: dict[str, Any], recipe: Recipe, shape: Sequenc
         shape: channels, height and width of an image.
     """
     net: BlockNet = rebuild(build, arguments)
-    origin = Origin(BUILD, {"build": build, "arguments": arguments, "recipe": plain(recipe)})
-    origin.arguments["shape"] = [*shape]
+    origin = shrunk_origin(Origin(build, arguments), recipe, shape)
     return cut_again(apply(net.model, recipe), net, shape, origin)
+
+
+def shrunk_origin(whole: Origin, recipe: Recipe, shape: Sequence[int]) -> Origin:
+    """What builds a network with changed blocks.
+
+    Args:
+        whole: what builds the whole one.
+        recipe: pairs of a block's path and its change.
+        shape: channels, height and width of an image.
+    """
+    arguments = {"build": whole.build, "arguments": whole.arguments}
+    return Origin(BUILD, {**arguments, "recipe": plain(recipe), "shape": [*shape]})
 
 
 def cut_again(

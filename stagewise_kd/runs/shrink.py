@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +11,9 @@ from torch import Tensor, nn
 from stagewise_kd.data.batches import unit_images
 from stagewise_kd.data.loaders import Feed
 from stagewise_kd.data.own_splits import Given, own_images
-from stagewise_kd.networks.blocks import BlockNet
-from stagewise_kd.networks.cutting import cannot_take
+from stagewise_kd.networks.blocks import BlockNet, usual_norm
+from stagewise_kd.networks.cutting import cannot_take, known_cut
+from stagewise_kd.networks.shrunk import Recipe, cut_again, shrunk_origin
 from stagewise_kd.runs.own_networks import Norm, column, values
 from stagewise_kd.shrinking.alternatives import Own, alternatives
 from stagewise_kd.shrinking.choice import target_of
@@ -63,7 +65,7 @@ def shrink(
         out: a folder that keeps scores and choice; the same call goes on with them.
 
     Returns:
-        A network of the class of the given one, in eval mode.
+        A network of the class of the given one, in eval mode; a `BlockNet` for one.
 
     Raises:
         UserError: no or several targets, one that nothing reaches, no images, no such block.
@@ -93,8 +95,25 @@ def shrink(
         with writing_into(folder):
             keep(smaller, scores, folder)
     console.print("\n".join(told(smaller)), soft_wrap=True, highlight=False)
-    found = smaller.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    return found.eval().requires_grad_()  # type: ignore[no-any-return]
+    found: Any = smaller.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return _with_origin(found.eval().requires_grad_(), smaller.recipe, copy, taken[:2])
+
+
+def _with_origin(
+    found: nn.Module, recipe: Recipe | None, whole: nn.Module, example: Tensor
+) -> nn.Module:
+    """The network, which `cut` can tell what rebuilds it; as blocks where the whole one was."""
+    shape = tuple(example.shape[1:])
+    net = whole if isinstance(whole, BlockNet) else None
+    if known := known_cut(whole):
+        net = known(whole, *usual_norm(shape[0]))
+    if net is None or recipe is None or net.origin is None:
+        return found if net is not whole else cut_again(found, net, shape, None)
+    origin = shrunk_origin(net.origin, recipe, shape)
+    if net is whole:
+        return cut_again(found, net, shape, origin)
+    found.origin = origin  # type: ignore[assignment]
+    return found
 
 
 def _as_taken(net: nn.Module, given: Given | Tensor, norm: Norm, seed: int) -> Tensor:

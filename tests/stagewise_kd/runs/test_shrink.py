@@ -5,9 +5,11 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+import cls_kd
 import stagewise_kd as skd
 from stagewise_kd.networks.blocks import Block, BlockNet
 from stagewise_kd.networks.hashes import weights_hash
+from stagewise_kd.networks.resnet import resnet
 from stagewise_kd.system.errors import UserError
 from tests.stagewise_kd.shrinking.nets import Residual, chain, images
 
@@ -44,11 +46,25 @@ def test_images_come_as_distill_takes_them():
         skd.shrink(net, x, params=0.7, repair_steps=2, **norm),
         skd.shrink(net, TensorDataset(x, labels), params=0.7, repair_steps=2, **norm),
         skd.shrink(net, DataLoader(TensorDataset(scaled, labels), 5), params=0.7, repair_steps=2),
-        skd.shrink(blocks, x, params=0.7, repair_steps=2),
+        skd.shrink(blocks, x, params=0.7, repair_steps=2).model,
     ]
     states = [model.state_dict() for model in found]
     assert all(state.keys() == states[0].keys() for state in states)
     assert all(state[k].allclose(states[0][k], atol=1e-5) for state in states for k in state)
+
+
+def test_a_shrunk_network_is_distilled_and_its_folder_opened_again(tmp_path):
+    x = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    teacher = resnet("resnet10", 4)
+    student = skd.shrink(teacher.model, x, params=0.4, repair_steps=0)
+    options = {"schedule": "concurrent", "head": "teacher", "epochs": 1, "out": tmp_path}
+    run = cls_kd.distill(student, teacher.model, x, **options)
+    assert type(run.student) is type(teacher.model)
+    assert _params(run.student) < 0.4 * _params(teacher)
+    assert skd.load(tmp_path)(x).equal(run.student(x))
+    blocks = skd.shrink(teacher, x, params=0.4, repair_steps=0)
+    assert blocks.names == teacher.names
+    assert blocks.origin.arguments["build"] == teacher.origin.build
 
 
 def test_latency_is_kept_as_it_is_measured():
