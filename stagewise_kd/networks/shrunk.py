@@ -11,6 +11,7 @@ from torch.nn.modules.conv import _ConvNd
 from stagewise_kd.networks.blocks import BlockNet
 from stagewise_kd.networks.cutting import cut
 from stagewise_kd.networks.origin import Origin, rebuild
+from stagewise_kd.networks.tracing import Skip
 from stagewise_kd.system.errors import UserError
 
 DROP = "drop"
@@ -87,7 +88,7 @@ def apply(model: nn.Module, recipe: Recipe) -> nn.Module:
         try:
             block = model.get_submodule(path)
             if isinstance(change, str):
-                model.set_submodule(path, nn.Identity())
+                model.set_submodule(path, Skip())
                 continue
             for name, (inputs, outputs) in change.items():
                 narrow(block.get_submodule(name), torch.arange(inputs), torch.arange(outputs))

@@ -14,6 +14,14 @@ from torchvision.models.feature_extraction import NodePathTracer
 from stagewise_kd.system.errors import UserError, first_line, listed
 
 
+class Skip(nn.Module):
+    """In place of a block that is left out: gives what it takes, whatever else it is told."""
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Features as they are."""
+        return x
+
+
 class Trace(NamedTuple):
     """What a model computes: its nodes, and the path of each in the model's modules."""
 
@@ -83,11 +91,11 @@ def _trace(model: nn.Module, no_trace: Collection[str | type[nn.Module]]) -> Tra
 def _not_traced() -> tuple[tuple[Any, ...], list[type[nn.Module]]]:
     """What timm says of its own functions and modules; who has such a network has imported it."""
     if "timm" not in sys.modules:
-        return (), []
+        return (), [Skip]
     from timm.models import _features_fx as own
 
     known: Any = own
-    return tuple(known.get_notrace_functions()), known.get_notrace_modules()
+    return tuple(known.get_notrace_functions()), [*known.get_notrace_modules(), Skip]
 
 
 def _line(error: Exception) -> str:

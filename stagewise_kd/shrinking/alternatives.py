@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from stagewise_kd.networks.shrunk import DROP, Change
+from stagewise_kd.networks.tracing import Skip
 from stagewise_kd.shrinking.calls import Call
 from stagewise_kd.shrinking.finding import find_blocks, keeps_shape
 from stagewise_kd.shrinking.hidden import hidden, narrower
@@ -75,7 +76,7 @@ def alternatives(
 def _choices(path: str, block: nn.Module, call: Call, own: Own | None) -> Choices:
     found = {KEEP: Alternative(KEEP, block)}
     if keeps_shape(call):
-        found[DROP] = Alternative(DROP, nn.Identity(), DROP)
+        found[DROP] = Alternative(DROP, Skip(), DROP)
     if groups := hidden(block, call):
         for share in SHARES:
             module, widths = narrower(block, groups, share)

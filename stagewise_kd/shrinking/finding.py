@@ -100,12 +100,13 @@ def is_residual(module: nn.Module, call: Call) -> bool:
     for name, parameter in copy.named_parameters():
         parameter.fill_(name.endswith("bias"))
     (x,) = call.tensors
-    return bool((copy(2 * x) - copy(x.clone()) - x).norm() <= 1e-4 * x.norm())
+    twice = call.mapped(lambda tensor: 2 * tensor).again(copy)
+    return bool((twice - call.again(copy) - x).norm() <= 1e-4 * x.norm())
 
 
 def keeps_shape(call: Call) -> bool:
-    """Whether a module takes one tensor, nothing else, and gives one of the same shape."""
-    alone = len(call.args) == 1 and not call.kwargs and call.tensors
+    """Whether a module takes one tensor, at first, and gives one of the same shape."""
+    alone = len(call.tensors) == 1 and call.args and call.args[0] is call.tensors[0]
     return bool(alone) and call.tensors[0].shape == call.output.shape
 
 

@@ -9,7 +9,9 @@ from torch import nn
 from torchvision.models import mobilenet_v3_small
 from torchvision.ops import SqueezeExcitation
 
+from stagewise_kd.networks.cutting import cut
 from stagewise_kd.networks.resnet import resnet
+from stagewise_kd.networks.shrunk import apply
 from stagewise_kd.shrinking.alternatives import alternatives
 from stagewise_kd.shrinking.calls import Call
 from stagewise_kd.shrinking.finding import find_blocks
@@ -68,6 +70,15 @@ def test_of_a_transformer_block_the_mlp_is_narrowed_and_attention_is_not():
     assert [*calls] == ["blocks.0", "blocks.1"]
     found = hidden(net.blocks[0], calls["blocks.0"])
     assert [(group.makes, group.reads) for group in found] == [(("mlp.fc1",), ("mlp.fc2",))]
+
+
+def test_a_transformer_without_a_block_can_be_cut_though_blocks_are_told_more():
+    options = {"img_size": 8, "patch_size": 4, "embed_dim": 16, "depth": 4, "num_heads": 2}
+    net = VisionTransformer(**options).eval()
+    apply(net, [("blocks.2", "drop")])
+    assert "blocks.2" not in find_blocks(net, images(2, 8), None)
+    x = images(2, 8)
+    assert cut(net, x)(x).equal(net(x))
 
 
 def test_decoder_blocks_of_a_unet_are_narrowed_between_their_convolutions():
