@@ -9,8 +9,10 @@ __all__ = [
     "loaders",
     "own",
     "own_splits",
+    "pace",
     "present",
     "samples",
+    "sampling",
     "shapes",
     "splits",
 ]

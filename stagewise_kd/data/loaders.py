@@ -1,29 +1,20 @@
 """Loaders whose every draw follows from the seed, the epoch and the sample."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler, default_collate
+from torch.utils.data import DataLoader, Dataset, default_collate
 
+from stagewise_kd.data.pace import Pace
+from stagewise_kd.data.sampling import ShareSampler, View, ViewSampler, share
 from stagewise_kd.networks.blocks import IMAGE
-from stagewise_kd.system.processes import rank, world_size
 
 LABELS = "labels"
 Owner = Literal["data", "student", "teacher"]
-
-
-class View(NamedTuple):
-    """One augmented view of one sample; the same in every stage."""
-
-    epoch: int
-    sample: int
-
-    def seed(self, run: int | None) -> int:
-        """Seed of this view's augmentation in a run of that seed, whatever was drawn before."""
-        return hash((run, *self)) % 2**63
 
 
 Key = View | int
@@ -145,37 +136,14 @@ class Feed(Dataset[Any]):
         return image, labels
 
 
-class ViewSampler(DistributedSampler[Any]):
-    """Shuffles anew in each epoch, by seed and epoch alone, and yields views.
-
-    Args:
-        views: how many views of a sample there are; None for a new one in every epoch.
-    """
-
-    def __init__(self, dataset: Dataset[Any], views: int | None, seed: int) -> None:
-        super().__init__(dataset, world_size(), rank(), shuffle=True, seed=seed)
-        self._views = views
-
-    def __iter__(self) -> Iterator[Any]:
-        epoch = self.epoch % self._views if self._views else self.epoch
-        return (View(epoch, index) for index in super().__iter__())
-
-
-class ShareSampler(Sampler[int]):
-    """Every world-size-th sample: unlike DistributedSampler, no sample comes twice."""
-
-    def __init__(self, count: int) -> None:
-        self._share = range(rank(), count, world_size())
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._share)
-
-    def __len__(self) -> int:
-        return len(self._share)
-
-
 def train_loader(
-    dataset: Dataset[Any], batch_size: int, seed: int, workers: int, views: int | None = None
+    dataset: Dataset[Any],
+    batch_size: int,
+    seed: int,
+    workers: int,
+    views: int | None = None,
+    pace: Pace | None = None,
+    start: int = 0,
 ) -> DataLoader[Any]:
     """Shuffled views; the incomplete last batch is left out unless it is the only one.
 
@@ -184,10 +152,15 @@ def train_loader(
         batch_size: samples in a batch.
         seed: of the order.
         workers: processes that load.
-        views: of a sample; None for a new one in every epoch.
+        views: of a sample; None for a new one in every pass.
+        pace: of the stage; None: every round is one pass.
+        start: the first round.
     """
-    sampler = ViewSampler(dataset, views, seed)
-    return _loader(dataset, batch_size, workers, sampler, drop_last=len(sampler) >= batch_size)
+    count = share(len(dataset))  # type: ignore[arg-type]
+    batch_size = min(batch_size, count)
+    pace = pace or Pace(sys.maxsize, count // batch_size)
+    sampler = ViewSampler(dataset, pace, batch_size, views, seed, start)
+    return _loader(dataset, batch_size, workers, sampler)
 
 
 def val_loader(dataset: Dataset[Any], batch_size: int, workers: int) -> DataLoader[Any]:
@@ -204,9 +177,7 @@ def eval_loader(
     return _loader(dataset, batch_size, workers, keys)
 
 
-def _loader(
-    dataset: Dataset[Any], batch_size: int, workers: int, sampler: Any, drop_last: bool = False
-) -> DataLoader[Any]:
+def _loader(dataset: Dataset[Any], batch_size: int, workers: int, sampler: Any) -> DataLoader[Any]:
     feed = dataset if isinstance(dataset, Feed) else Feed(dataset)
     workers = workers if feed.loads else 0  # reading from memory needs no help
     on_gpu = any(rows.table.is_cuda for views in feed.cached.values() for rows in views.values())
@@ -219,7 +190,6 @@ def _loader(
         generator=torch.Generator(),  # not that of dropout: it draws when an epoch begins
         pin_memory=torch.cuda.is_available() and not on_gpu,
         collate_fn=_as_it_is,
-        drop_last=drop_last,
     )
 
 

@@ -15,7 +15,7 @@ from torch.utils.data import (
 )
 from torchvision.transforms.v2 import functional as v2
 
-from stagewise_kd.data.loaders import View
+from stagewise_kd.data.sampling import View
 from stagewise_kd.system.errors import UserError, first_line
 
 AsLabels = Callable[[Tensor, Tensor], Tensor]

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset
 
 from stagewise_kd.data.image_files import Images, Subset, places
-from stagewise_kd.data.loaders import View
+from stagewise_kd.data.sampling import View
 
 Sample = tuple[Tensor, Any]  # image uint8 (C, H, W) and label
 Colour = tuple[int, int, int]

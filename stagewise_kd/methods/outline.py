@@ -31,7 +31,7 @@ def outline(stage: Stage) -> dict[str, Any]:
     """A stage as plain values: what it trains against what, and what tells how far a run is."""
     return {
         "name": stage.name,
-        "epochs": stage.epochs,
+        **({"epochs": stage.epochs} if stage.steps is None else {"steps": stage.steps}),
         "monitor": stage.monitor.name,
         "mode": stage.monitor.mode,
         "least": stage.monitor.least,

@@ -1,7 +1,7 @@
 """What a run trains, stage by stage, and the check that it can be done."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from torch import Tensor
@@ -64,7 +64,7 @@ class Stage:
         name: of the stage, and of its folder.
         trains: blocks of the student.
         terms: added up.
-        epochs: of the stage.
+        epochs: of the stage; with `steps`, how many those may be at most.
         monitor: chooses its best epoch.
         cut: the gradient of a term ends where another term's feature is read, so that every block
             learns by itself although all run in one pass.
@@ -72,6 +72,7 @@ class Stage:
             that stand for them, so that no block depends on another (block-local distillation).
         match: of a stage fed by the teacher: pairs of a feature of the student and the one of the
             teacher that stands for it.
+        steps: of the optimizer, where the stage is not as long as whole epochs; see `in_steps`.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Stage:
     cut: bool = False
     fed: Fed = "student"
     match: tuple[Match, ...] = ()
+    steps: int | None = None
 
     @property
     def features(self) -> set[str]:
@@ -114,10 +116,10 @@ class Stage:
     @property
     def title(self) -> str:
         """The name, and of features that are learned at once what the number of epochs comes of."""
-        count = len(self.terms)
-        if not self.cut or count == 1 or self.epochs % count:
+        count, length = len(self.terms), self.steps or self.epochs
+        if not self.cut or count == 1 or length % count:
             return self.name
-        return f"{self.name} ({count} × {self.epochs // count} epochs)"
+        return f"{self.name} ({count} × {length // count} {'steps' if self.steps else 'epochs'})"
 
     @property
     def sees_labels(self) -> bool:
@@ -131,3 +133,8 @@ class Stage:
 
 
 Plan = tuple[Stage, ...]
+
+
+def in_steps(plan: Plan) -> Plan:
+    """A plan whose numbers of epochs were meant as steps of the optimizer."""
+    return tuple(replace(stage, steps=stage.epochs) for stage in plan)

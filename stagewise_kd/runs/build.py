@@ -13,7 +13,7 @@ from stagewise_kd.data.identity import source_hash
 from stagewise_kd.data.samples import Source
 from stagewise_kd.methods.checks import check_plan
 from stagewise_kd.methods.method import about
-from stagewise_kd.methods.plan import Plan
+from stagewise_kd.methods.plan import Plan, in_steps
 from stagewise_kd.methods.task import Task
 from stagewise_kd.networks.blocks import BlockNet
 from stagewise_kd.networks.headed import with_head
@@ -24,7 +24,7 @@ from stagewise_kd.runs.config import untracked
 from stagewise_kd.runs.experiment import Experiment
 from stagewise_kd.runs.foreign import check_of, val_may_be_seen
 from stagewise_kd.runs.front_end import FrontEnd, load_data
-from stagewise_kd.runs.method import method_of, stage_epochs
+from stagewise_kd.runs.method import method_of, stage_length
 from stagewise_kd.runs.teacher import needs_teacher, trained_teacher
 from stagewise_kd.system.errors import UserError
 from stagewise_kd.system.names import Config, method_name
@@ -128,12 +128,11 @@ def make_plan(
         shape: of the images: channels, height and width.
     """
     stages = len(student.of_role("encoder")) + 1  # of stagewise distillation
-    epochs = stage_epochs(config, stages)
     for net in (student, teacher) if teacher else (student,):
         net.measure(shape)
     method = instantiate(config["method"], **front_end.method_options(config))
-    plan: Plan = method(task, student, teacher, epochs=epochs)
-    return plan
+    plan: Plan = method(task, student, teacher, epochs=stage_length(config, stages))
+    return in_steps(plan) if config["steps"] else plan
 
 
 def make_fitting(config: Config, facts: dict[str, Any], out: Path) -> Fitting:

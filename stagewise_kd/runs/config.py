@@ -45,6 +45,8 @@ def check_values(config: Config) -> None:
         for name, least in whole.items()
         if not isinstance(config[name], int) or config[name] < least
     ]
+    if (steps := config["steps"]) is not None and (not isinstance(steps, int) or steps < 1):
+        faults.append(f"steps={steps}: give a whole number from 1 up, or null")
     fraction, size = config["data"]["fraction"], config["data"]["size"]
     if not isinstance(fraction, int | float) or not 0 < fraction <= 1:
         faults.append(f"data.fraction={fraction}: give a number above 0 and up to 1")

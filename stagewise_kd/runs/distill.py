@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
-from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from stagewise_kd.data.own_splits import (
 )
 from stagewise_kd.methods.method import Method, about, chosen_method, plain
 from stagewise_kd.methods.outline import as_plan, told
+from stagewise_kd.methods.plan import in_steps
 from stagewise_kd.methods.task import Task
 from stagewise_kd.networks.blocks import BlockNet
 from stagewise_kd.networks.matching import Match
@@ -105,7 +105,8 @@ def distill(
         match: pairs of features, the student's and the teacher's; None: by name, or in order.
         method: a name, or a function (task, student, teacher, *, epochs, **options) -> Plan.
         epochs: of each stage.
-        steps: of each stage, rounded up to whole epochs, instead of `epochs`.
+        steps: of the optimizer in each stage, instead of `epochs`; other numbers of epochs among
+            the options are steps then, too.
         batch_size: images a step.
         lr: the highest learning rate of Adam on a one-cycle schedule.
         seed: of everything random but the networks that are given.
@@ -124,20 +125,20 @@ def distill(
     _check_numbers(1, epochs=epochs, steps=steps, batch_size=batch_size)
     _check_numbers(0, seed=seed, workers=workers)
     data, load = own_data(train, val, test, seed), loading(train, batch_size, workers)
-    if steps is not None:
-        epochs = ceil(steps / max(1, len(data.train) // load.batch_size))  # type: ignore[arg-type]
     more = options | ({} if match is None else {"match": [list(pair) for pair in match]})
     plan_of, given = chosen_method(method, more, teacher is not None, data.labelled)
     norm = Norm(*(value if value is None else [*map(float, value)] for value in (mean, std)))
     ours, theirs = own_networks(student, teacher, data, at, norm, plan_of, given.get("head"))
     made = task(count := classes_of(ours, theirs, data.shape))
     check_labels(data, made.as_labels)
-    plan = as_plan(plan_of(made, ours, theirs, epochs=epochs, **given))
+    plan = as_plan(plan_of(made, ours, theirs, epochs=steps or epochs, **given))
+    plan = in_steps(plan) if steps else plan
     fitting = _fitting(lr, load.batch_size, load.workers, seed, chosen)
     facts = _facts(made, train, plan_of, ours, theirs, seed, test is not None)
     facts["val_may_be_seen"] = val is None and facts["needs_teacher"]
     settings = {
-        **{"epochs": epochs, "lr": lr, "batch_size": load.batch_size, "seed": seed, "at": told(at)},
+        **({"steps": steps} if steps else {"epochs": epochs}),
+        **{"lr": lr, "batch_size": load.batch_size, "seed": seed, "at": told(at)},
         **{key: told(values) for key, values in norm._asdict().items()},
         "trainer": {key: told(value) for key, value in chosen.items() if key not in PLACES},
     }

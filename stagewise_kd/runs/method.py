@@ -12,8 +12,8 @@ def method_of(config: Config) -> Method:
     return found
 
 
-def stage_epochs(config: Config, stages: int) -> int:
-    """Epochs of each stage of a method.
+def stage_length(config: Config, stages: int) -> int:
+    """Epochs of each stage of a method, or steps where those are set.
 
     Args:
         config: the resolved config; with budget=matched a method of one stage gets as many epochs
@@ -21,4 +21,4 @@ def stage_epochs(config: Config, stages: int) -> int:
         stages: how many `stagewise` has.
     """
     matched = config["budget"] == "matched" and about(method_of(config)).one_stage
-    return config["epochs"] * (stages if matched else 1)
+    return (config["steps"] or config["epochs"]) * (stages if matched else 1)

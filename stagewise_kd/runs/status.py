@@ -157,22 +157,32 @@ def _progress(path: Path) -> tuple[str, str]:
     stage = plan[index]
     monitor = Monitor(stage["monitor"], stage["mode"])
     values = _values(path / "metrics.csv", stage["name"], f"val/{monitor.name}")
-    text = f"{index + 1}/{len(plan)} {stage['name']}, epoch {len(values)}/{stage['epochs']}"
+    epoch, step, _ = values[-1] if values else (-1, 0, 0.0)
+    done = (
+        f"step {step}/{steps}"
+        if (steps := stage.get("steps"))
+        else f"epoch {epoch + 1}/{stage['epochs']}"
+    )
+    text = f"{index + 1}/{len(plan)} {stage['name']}, {done}"
     best = None
-    for value in values.values():
+    for *_, value in values:
         best = value if monitor.better(value, best) else best
     return text, "" if best is None else f"val {monitor.name} {best:.4f}"
 
 
-def _values(path: Path, stage: str, name: str) -> dict[str, float]:
-    """A figure of a stage by epoch."""
+def _values(path: Path, stage: str, name: str) -> list[tuple[int, int, float]]:
+    """A figure of a stage, with epoch and step."""
     if not path.is_file():
-        return {}
+        return []
     with path.open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.reader(file) if len(row) == len(COLUMNS)]
     with suppress(ValueError):  # a last line that is just being written
-        return {row[1]: float(row[4]) for row in rows if (row[0], row[3]) == (stage, name)}
-    return {}
+        return [
+            (int(row[1]), int(row[2]), float(row[4]))
+            for row in rows
+            if (row[0], row[3]) == (stage, name)
+        ]
+    return []
 
 
 def _seconds(path: Path, running: bool) -> float:

@@ -67,6 +67,7 @@ def teacher_config(config: Config, front_end: FrontEnd) -> Config:
         "graft": True,
         "cache": None,
         "epochs": teacher["epochs"],
+        "steps": None,
         "seed": teacher["seed"],
         **front_end.teacher_changes(config),
     }

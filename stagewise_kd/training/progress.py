@@ -6,14 +6,16 @@ import lightning
 from lightning.pytorch.callbacks import Callback
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from stagewise_kd.data.pace import Pace
 from stagewise_kd.system.console import console
 
 
 class StageProgress(Callback):
     """A bar over all steps of a stage; where the output is no terminal, nothing."""
 
-    def __init__(self, label: str) -> None:
+    def __init__(self, label: str, pace: Pace) -> None:
         self.label = label
+        self.pace = pace
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"))
         self.bar = Progress(
             *columns, TimeRemainingColumn(), console=console, transient=True, disable=self._quiet()
@@ -25,11 +27,9 @@ class StageProgress(Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Show the bar, as far along as the resumed run is."""
-        epochs, steps = trainer.max_epochs or 0, int(trainer.num_training_batches)
+        done = sum(map(self.pace.length, range(trainer.current_epoch)))
         self.bar.start()
-        self._row = self.bar.add_task(
-            self.label, total=epochs * steps, completed=trainer.current_epoch * steps, note=""
-        )
+        self._row = self.bar.add_task(self.label, total=self.pace.steps, completed=done, note="")
 
     def on_train_batch_end(self, *args: Any) -> None:
         """One step on."""
@@ -39,7 +39,7 @@ class StageProgress(Callback):
         """Say what the epoch gave."""
         name = pl_module.stage.monitor.name
         value = float(trainer.callback_metrics[f"val/{name}"])
-        done = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        done = f"epoch {self.pace.span(trainer.current_epoch).stop}/{self.pace.epochs}"
         self.bar.update(self._row, note=f"{done}  val {name} {value:.4f}")
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:

@@ -8,6 +8,7 @@ import lightning
 from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
+from stagewise_kd.data.pace import Pace
 from stagewise_kd.networks.blocks import BlockNet
 from stagewise_kd.system.errors import UserError
 from stagewise_kd.system.files import write_whole
@@ -25,15 +26,18 @@ KEPT = ("best", "seconds", "waited", "images_seen", "_best_tensors")
 
 
 class Recorder(Checkpoint):
-    """After each epoch writes metrics.csv, then last.ckpt, which holds the best epoch so far too.
+    """After each round writes metrics.csv, then last.ckpt, which holds the best one so far too.
 
-    Where epochs are so short that saving would slow them, only some are saved. A run that is killed
-    repeats what was not saved, and writes the same again.
+    A round is called by its last epoch. Where rounds are so short that saving would slow them, only
+    some are saved. A run that is killed repeats what was not saved, and writes the same again.
     """
 
-    def __init__(self, run: RunFolder, folder: Path, tracker: Tracker | None = None) -> None:
+    def __init__(
+        self, run: RunFolder, folder: Path, pace: Pace, tracker: Tracker | None = None
+    ) -> None:
         self.run = run
         self.folder = folder
+        self.pace = pace
         self.tracker = tracker
         self.best: dict[str, Any] = {}
         self.seconds = 0.0
@@ -57,7 +61,8 @@ class Recorder(Checkpoint):
         self._since = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-        """The loader is about to be asked for the first batch."""
+        """The loader is about to be asked for the first batch, of a last round perhaps few."""
+        trainer.val_check_batch = self.pace.length(trainer.current_epoch)
         self._idle_since = time.perf_counter()
 
     def on_train_batch_start(self, *args: Any) -> None:
@@ -71,7 +76,7 @@ class Recorder(Checkpoint):
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Record the epoch."""
         figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        epoch, stage = trainer.current_epoch, pl_module.stage
+        epoch, stage = self.pace.span(trainer.current_epoch)[-1], pl_module.stage
         if (name := f"val/{stage.monitor.name}") not in figures:
             known = ", ".join(sorted(key[4:] for key in figures if key.startswith("val/")))
             raise UserError(f"stage {stage.name!r} monitors {name[4:]!r}; there are {known}")
@@ -112,8 +117,8 @@ class Recorder(Checkpoint):
         self.seconds += now - self._since
         self._since = now
         loader: Any = trainer.train_dataloader
-        images = min(int(trainer.num_training_batches) * loader.batch_size, len(loader.sampler))
-        self.images_seen += images * trainer.world_size
+        steps = self.pace.length(trainer.current_epoch)
+        self.images_seen += steps * loader.batch_size * trainer.world_size
 
     def write_best(self, module: StageModule) -> None:
         """Write the whole student as of the stage's best epoch, and the stage's adapters."""

@@ -32,6 +32,7 @@ class StageModule(lightning.LightningModule):
         scheduler: makes the schedule from the optimizer, stepped with every batch; it is given
             `total_steps`, `T_max` or `total_iters` where it has such a parameter.
         seed: of everything random but the views, which the loader draws.
+        steps: of the optimizer; None: those that Lightning expects.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class StageModule(lightning.LightningModule):
         optimizer: Optimizer,
         scheduler: Scheduler | None,
         seed: int,
+        steps: int | None = None,
     ) -> None:
         super().__init__()
         self.stage = stage
@@ -54,6 +56,7 @@ class StageModule(lightning.LightningModule):
         self._optimizer = optimizer
         self._scheduler = scheduler
         self._seed = seed
+        self._steps = steps
         # In a tuple, so that the teacher is no submodule: never trained, wrapped or saved with us.
         self._teacher = (teacher,) if teacher is not None else ()
         self._inputs = stage.inputs(student)
@@ -169,7 +172,7 @@ class StageModule(lightning.LightningModule):
         optimizer = self._optimizer([p for p in self.parameters() if p.requires_grad])
         if self._scheduler is None:
             return optimizer
-        steps = int(self.trainer.estimated_stepping_batches)
+        steps = self._steps or int(self.trainer.estimated_stepping_batches)
         takes = signature(getattr(self._scheduler, "func", self._scheduler)).parameters
         length = {key: steps for key in ("total_steps", "T_max", "total_iters") if key in takes}
         scheduler = self._scheduler(optimizer, **length)

@@ -2,6 +2,8 @@
 
 import gc
 import warnings
+from dataclasses import replace
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from torch import nn
 
 from stagewise_kd.cache.feeds import FeatureCache, Feeds, store_of, uncached
 from stagewise_kd.data.loaders import Owner, train_loader, val_loader
+from stagewise_kd.data.pace import Pace
 from stagewise_kd.methods.plan import Plan, Stage
 from stagewise_kd.networks.blocks import BlockNet
 from stagewise_kd.system.console import console
@@ -21,10 +24,10 @@ from stagewise_kd.system.run_folder import RunFolder
 from stagewise_kd.training.graft import graft_score, pieces
 from stagewise_kd.training.recorder import BEST, LAST, Recorder
 from stagewise_kd.training.score import AGREEMENT
-from stagewise_kd.training.setup import Setup
+from stagewise_kd.training.setup import Fitting, Setup
 from stagewise_kd.training.sharing import RECORD, SharedStages, take
 from stagewise_kd.training.stage_module import StageModule, put_back
-from stagewise_kd.training.trainer import ignore_chatter, make_trainer
+from stagewise_kd.training.trainer import ignore_chatter, make_trainer, pace_of
 
 
 def run_plan(
@@ -61,9 +64,10 @@ def run_plan(
             if record is None and other is not None:
                 record = _take_stage(other, stage, own, setup, run, folder)
             elif record is None:
-                cache = cache or _cache(setup, run)
-                feeds = cache.feeds(stage) if cache else uncached(stage, setup.data)
-                record = _train_stage(stage, own, feeds, setup, run, folder, label)
+                cache, pace = cache or _cache(setup, run), _pace(stage, setup)
+                timed = replace(stage, epochs=pace.epochs)
+                feeds = cache.feeds(timed) if cache else uncached(timed, setup.data)
+                record = _train_stage(timed, own, feeds, pace, setup, run, folder, label)
                 # The trainer and its loops hold each other, and the stage's tables, which no name
                 # here may hold either.
                 del feeds
@@ -94,10 +98,16 @@ def _cache(setup: Setup, run: RunFolder) -> FeatureCache | None:
     )
 
 
+def _pace(stage: Stage, setup: Setup) -> Pace:
+    _, images = setup.data.for_stage(stage.sees_labels)
+    return pace_of(stage, len(images), len(setup.data.val), setup.fitting)  # type: ignore[arg-type]
+
+
 def _train_stage(
     stage: Stage,
     adapters: nn.ModuleDict,
     feeds: Feeds,
+    pace: Pace,
     setup: Setup,
     run: RunFolder,
     folder: Path,
@@ -117,13 +127,16 @@ def _train_stage(
         fitting.optimizer,
         fitting.scheduler,
         fitting.seed,
+        _optimizer_steps(pace, fitting),
     )
-    recorder = Recorder(run, folder, fitting.tracker)
-    trainer = make_trainer(stage, fitting, recorder, label)
+    recorder = Recorder(run, folder, pace, fitting.tracker)
+    trainer = make_trainer(fitting, recorder, label)
     last = folder / LAST
-    run.drop_metrics(stage.name, _next_epoch(last))
+    start = _next_round(last)
+    run.drop_metrics(stage.name, pace.span(start).start)
+    drawing = (fitting.batch_size, fitting.seed, fitting.workers, feeds.views, pace, start)
     loaders = (
-        train_loader(feeds.train, fitting.batch_size, fitting.seed, fitting.workers, feeds.views),
+        train_loader(feeds.train, *drawing),
         val_loader(feeds.val, 4 * fitting.batch_size, fitting.workers),
     )
     with warnings.catch_warnings():
@@ -132,9 +145,9 @@ def _train_stage(
             trainer.fit(module, *loaders, ckpt_path=str(last) if last.exists() else None)
         except SystemExit:  # what Lightning makes of Ctrl-C
             raise KeyboardInterrupt from None
-    if trainer.current_epoch < stage.epochs:
+    if (ended := trainer.current_epoch) < pace.rounds:
         raise UserError(
-            f"stage {stage.name!r}: Lightning ended it after {trainer.current_epoch} of "
+            f"stage {stage.name!r}: Lightning ended it after {pace.span(ended).start} of "
             f"{stage.epochs} epochs; leave out the trainer.* that makes it"
         )
     if rank() == 0:
@@ -142,7 +155,8 @@ def _train_stage(
     barrier()
     return {
         "name": stage.name,
-        "epochs": stage.epochs,
+        "epochs": pace.epochs,
+        "steps": pace.steps,
         "best": recorder.best,
         "seconds": round(feeds.seconds + recorder.seconds, 2),
         "images_seen": recorder.images_seen,
@@ -173,8 +187,14 @@ def _take_stage(
     return record
 
 
-def _next_epoch(last: Path) -> int:
-    """The epoch that a run resumed from this checkpoint starts with."""
+def _optimizer_steps(pace: Pace, fitting: Fitting) -> int:
+    """Steps of the optimizer: batches, where gradients are not accumulated."""
+    at_once = int(fitting.trainer.get("accumulate_grad_batches", 1))
+    return sum(ceil(pace.length(number) / at_once) for number in range(pace.rounds))
+
+
+def _next_round(last: Path) -> int:
+    """The round that a run resumed from this checkpoint starts with."""
     if not last.exists():
         return 0
     return int(torch.load(last, map_location="cpu", weights_only=True)["epoch"]) + 1

@@ -13,6 +13,8 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
+from stagewise_kd.data.pace import Pace, paced
+from stagewise_kd.data.sampling import share
 from stagewise_kd.methods.plan import Stage
 from stagewise_kd.system.errors import UserError, first_line, raise_faults
 from stagewise_kd.training.compiling import CompiledBlocks
@@ -31,7 +33,7 @@ OWN: dict[str, Any] = {
 }
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "32")
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")
-LENGTH = "for the length, set epochs=N"
+LENGTH = "for the length, set epochs=N or steps=N"
 TAKEN = {
     **dict.fromkeys(OWN, ""),
     **dict.fromkeys(("max_epochs", "min_epochs", "max_steps", "min_steps", "max_time"), LENGTH),
@@ -41,18 +43,17 @@ TAKEN = {
     "fast_dev_run": "for a quick look, set epochs=1 and a small data.fraction",
     "barebones": "",
     "overfit_batches": "for fewer images, set data.fraction",
-    "val_check_interval": "every epoch is validated once",
+    "val_check_interval": "stages of many short epochs are validated 20 times, others every epoch",
     "num_nodes": "for several machines, run a study (docs/scaling.md)",
 }
 
 
-def make_trainer(
-    stage: Stage, fitting: Fitting, recorder: Recorder, label: str
-) -> lightning.Trainer:
-    """The trainer of one stage; its bar says `label`."""
+def make_trainer(fitting: Fitting, recorder: Recorder, label: str) -> lightning.Trainer:
+    """The trainer of one stage, to whose rounds Lightning says epochs; its bar says `label`."""
     compiled = [CompiledBlocks()] if fitting.compile else []
-    callbacks = [recorder, StageProgress(label), *compiled]
-    own = {**OWN, "max_epochs": stage.epochs, "callbacks": callbacks}
+    callbacks = [recorder, StageProgress(label, recorder.pace), *compiled]
+    own = {**OWN, "max_epochs": recorder.pace.rounds, "callbacks": callbacks}
+    own |= {"limit_train_batches": 1.0}  # of the option the pace has been told
     return lightning.Trainer(
         **_plugins() | fitting.trainer | own | {"precision": fitting.precision}
     )
@@ -114,6 +115,23 @@ def check_trainer(options: dict[str, Any]) -> None:
         ) from None
 
 
+def pace_of(stage: Stage, images: int, val: int, fitting: Fitting) -> Pace:
+    """The steps of a stage in each process, and when it is validated.
+
+    Args:
+        stage: tells how long it is.
+        images: that it trains on.
+        val: that it is validated on.
+        fitting: batch size, and options of the trainer.
+    """
+    each = max(1, share(images) // fitting.batch_size)
+    limit = fitting.trainer.get("limit_train_batches", 1.0)
+    each = min(each, limit) if isinstance(limit, int) else int(each * limit)
+    at_once = int(fitting.trainer.get("accumulate_grad_batches", 1))
+    steps = stage.epochs * each if stage.steps is None else stage.steps * at_once
+    return paced(steps, each, images, val)
+
+
 def check_limits(options: dict[str, Any], batch_size: int, train: int, val: int) -> None:
     """Check that a share of the batches is one batch at least.
 
@@ -138,5 +156,6 @@ def check_limits(options: dict[str, Any], batch_size: int, train: int, val: int)
 
 def ignore_chatter() -> None:
     """Filter Lightning's warnings of what a stage does on purpose."""
-    for message in (".*many workers.*", ".*in eval mode at the start.*", ".*LeafSpec.*"):
+    eval_mode, ends = ".*in eval mode at the start.*", ".*ended before the epoch ended.*"
+    for message in (".*many workers.*", eval_mode, ends, ".*LeafSpec.*"):
         warnings.filterwarnings("ignore", message)

@@ -13,9 +13,10 @@ from cls_kd.task import Classification
 from cls_kd.transforms import whole_batches
 from stagewise_kd.data import division
 from stagewise_kd.data.image_files import content
-from stagewise_kd.data.loaders import Data, View, train_loader
+from stagewise_kd.data.loaders import Data, train_loader
 from stagewise_kd.data.present import absent_classes
 from stagewise_kd.data.samples import Part, Samples, Source
+from stagewise_kd.data.sampling import View
 from stagewise_kd.data.splits import write_split
 from stagewise_kd.system.errors import UserError
 

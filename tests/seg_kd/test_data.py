@@ -17,9 +17,10 @@ from seg_kd.sources import camvid, folder, shapes
 from seg_kd.transforms import A, pairwise
 from stagewise_kd.data import division
 from stagewise_kd.data.finding import find_images
-from stagewise_kd.data.loaders import Data, View
+from stagewise_kd.data.loaders import Data
 from stagewise_kd.data.present import absent_classes
 from stagewise_kd.data.samples import Part, Samples, Source
+from stagewise_kd.data.sampling import View
 from stagewise_kd.system.errors import UserError
 
 RGB = """

@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 
 from stagewise_kd.cache.budget import Caching, Demand, choose, survey
 from stagewise_kd.cache.feeds import FeatureCache
-from stagewise_kd.data.loaders import Column, View
+from stagewise_kd.data.loaders import Column
+from stagewise_kd.data.sampling import View
 from stagewise_kd.methods.losses import mse
 from stagewise_kd.methods.plan import LOSS, Stage, Term
 from stagewise_kd.runs.experiment import run_experiment

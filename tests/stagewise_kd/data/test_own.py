@@ -6,8 +6,9 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from stagewise_kd.data.loaders import View, train_loader
+from stagewise_kd.data.loaders import train_loader
 from stagewise_kd.data.own_splits import loading, own_data
+from stagewise_kd.data.sampling import View
 from stagewise_kd.system.errors import UserError
 
 

@@ -198,9 +198,9 @@ def test_float_images_are_taken_as_they_are(tmp_path):
         distill(None, train=train, mean=[0.5] * 3)
 
 
-def test_steps_are_rounded_up_to_epochs(tmp_path):
+def test_steps_are_exact(tmp_path):
     run = distill(tmp_path / "run", steps=5)  # 22 images, 2 steps an epoch
-    assert {stage["epochs"] for stage in run.result["stages"]} == {3}
+    assert {(stage["steps"], stage["epochs"]) for stage in run.result["stages"]} == {(5, 3)}
 
 
 def test_without_labels_the_head_is_kept_and_agreement_is_the_figure(tmp_path):
