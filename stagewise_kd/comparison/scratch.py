@@ -61,4 +61,5 @@ def _mean(group: Group) -> float:
 def _sees_labels(group: Group) -> bool:
     chosen = group.chosen
     kept = chosen.get("method.head") == "teacher" or chosen.get("decoder.train") is False
-    return not kept or bool(chosen.get("method.finetune_epochs"))
+    tuned = bool(chosen.get("method.finetune_epochs")) and chosen.get("method.finetune") != "logits"
+    return not kept or tuned

@@ -19,6 +19,7 @@ AS_DESCRIBED = {  # stagewise distillation as the paper describes it
     "method.n_features": None,
     "method.distill_decoder": False,
     "method.finetune_epochs": 0,
+    "method.norm": "train",
     "decoder.train": True,
 }
 FACTS = {"data.name", "data.fraction", "method", "student.name", "decoder.name", "eval.protocol"}

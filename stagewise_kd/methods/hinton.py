@@ -4,9 +4,11 @@ from functools import partial
 
 from stagewise_kd.methods.losses import soft_cross_entropy
 from stagewise_kd.methods.method import describes
-from stagewise_kd.methods.plan import Plan, Stage, Term
+from stagewise_kd.methods.plan import LOSS, Plan, Stage, Term
 from stagewise_kd.methods.task import Task
+from stagewise_kd.methods.usual import LABEL_WEIGHT
 from stagewise_kd.networks.blocks import LOGITS, BlockNet
+from stagewise_kd.system.errors import UserError
 
 
 @describes(one_stage=True)
@@ -17,9 +19,11 @@ def hinton(
     *,
     epochs: int,
     temperature: float = 4.0,
-    label_weight: float = 0.1,
+    label_weight: float = LABEL_WEIGHT,
 ) -> Plan:
-    """Labels and softened logits in one stage (Hinton et al. 2015)."""
+    """Labels and softened logits in one stage (Hinton et al. 2015); a weight of 0: no labels."""
+    if not 0 <= label_weight <= 1:
+        raise UserError(f"method.label_weight={label_weight}: give 0 (no labels) to 1 (no teacher)")
     return (softened("hinton", task, student, epochs, temperature, label_weight),)
 
 
@@ -29,12 +33,13 @@ def softened(
     student: BlockNet,
     epochs: int,
     temperature: float = 4.0,
-    label_weight: float = 0.1,
+    label_weight: float = LABEL_WEIGHT,
 ) -> Stage:
-    """A stage that trains the whole student on labels and softened logits."""
+    """A stage that trains the whole student on labels, softened logits, or both."""
     soft = partial(soft_cross_entropy, temperature=temperature)
     terms = (
         Term("labels", task.label_loss, LOGITS, weight=label_weight),
         Term("logits", soft, LOGITS, LOGITS, 1 - label_weight, "none"),
     )
-    return Stage(name, student.names, terms, epochs, task.monitor)
+    used = tuple(term for term in terms if term.weight)
+    return Stage(name, student.names, used, epochs, task.monitor if label_weight else LOSS)

@@ -13,6 +13,7 @@ from pkgutil import iter_modules
 from typing import Any, TypeVar
 
 from stagewise_kd.methods.plan import Plan
+from stagewise_kd.methods.usual import usual_options
 from stagewise_kd.system.errors import UserError
 
 Method = Callable[..., Plan]
@@ -94,8 +95,8 @@ def chosen_method(
         raise UserError(
             f"method {name!r} has no option {', '.join(wrong)}; it has {', '.join(known)}"
         )
-    usual = {"head": "labels" if labelled else "teacher", "schedule": "concurrent"}
-    return found, {name: value for name, value in usual.items() if takes(found, name)} | options
+    usual = {"schedule": "concurrent"} | options | usual_options(options, labelled)
+    return found, {name: value for name, value in usual.items() if takes(found, name)}
 
 
 def find_method(name: str) -> Method:

@@ -40,6 +40,7 @@ def outline(stage: Stage) -> dict[str, Any]:
         "cut": stage.cut,
         "fed": stage.fed,
         "match": [list(pair) for pair in stage.match],
+        "norm": stage.norm,
     }
 
 

@@ -12,6 +12,7 @@ from stagewise_kd.networks.matching import Match
 Loss = Callable[[Tensor, Tensor], Tensor]
 Adapter = Literal["conv1x1", "none", "free"]
 Fed = Literal["student", "teacher"]
+Norm = Literal["train", "frozen"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class Stage:
         match: of a stage fed by the teacher: pairs of a feature of the student and the one of the
             teacher that stands for it.
         steps: of the optimizer, where the stage is not as long as whole epochs; see `in_steps`.
+        norm: "frozen": BatchNorm of the trained blocks uses and keeps the statistics that it has.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Stage:
     fed: Fed = "student"
     match: tuple[Match, ...] = ()
     steps: int | None = None
+    norm: Norm = "train"
 
     @property
     def features(self) -> set[str]:

@@ -10,13 +10,16 @@ import torch
 from stagewise_kd.methods.hinton import softened
 from stagewise_kd.methods.losses import mse, relative_mse
 from stagewise_kd.methods.method import describes
-from stagewise_kd.methods.plan import LOSS, Adapter, Fed, Plan, Stage, Term
+from stagewise_kd.methods.plan import LOSS, Adapter, Fed, Norm, Plan, Stage, Term
 from stagewise_kd.methods.task import Task
+from stagewise_kd.methods.usual import LABEL_WEIGHT
 from stagewise_kd.networks.blocks import IMAGE, LOGITS, BlockNet, Role, copy_block
 from stagewise_kd.networks.matching import Match, matched
 from stagewise_kd.system.errors import UserError
 
 Schedule = Literal["sequential", "concurrent"]
+Head = Literal["labels", "teacher"]
+Finetune = Literal["logits", "labels", "both"]
 
 
 @describes(reference=True)
@@ -30,8 +33,10 @@ def stagewise(
     resize: bool = False,
     n_features: int | None = None,
     distill_decoder: bool = False,
-    head: Literal["labels", "teacher"] = "labels",
-    finetune_epochs: int = 0,
+    head: Head = "labels",
+    finetune: Finetune | None = None,
+    finetune_epochs: int | None = None,
+    norm: Norm = "train",
     adapter: Adapter = "conv1x1",
     schedule: Schedule = "sequential",
     fed: Fed = "student",
@@ -51,8 +56,10 @@ def stagewise(
         n_features: match only the first so many; the other blocks train with the head.
         distill_decoder: match the decoder's features too; only the head learns from labels then.
         head: "teacher" copies what is not matched from the teacher and sees no label.
-        finetune_epochs: epochs of a last stage that trains everything on labels and softened
-            logits; 0 for none.
+        finetune: what a last stage trains everything on: the teacher's softened logits, labels, or
+            both; None for no such stage, or for both where `finetune_epochs` are given.
+        finetune_epochs: of that stage; None for as many as each stage has, 0 for none.
+        norm: "frozen" keeps the statistics of BatchNorm as the student starts with them.
         adapter: what to do where widths differ.
         schedule: "concurrent" matches all features at the same time, in one stage of as many
             epochs as the sequential stages have together; every block learns by itself.
@@ -87,9 +94,20 @@ def stagewise(
         plan.append(Stage(name, rest, (label,), epochs, task.monitor))
     else:
         raise UserError(f"method.head={head}: give labels or teacher")
-    if finetune_epochs:
-        plan.append(softened("finetune", task, student, finetune_epochs))
-    return tuple(plan)
+    if finetune_epochs != 0 and (finetune or finetune_epochs):
+        weight = _label_weight(finetune or "both")
+        length = epochs if finetune_epochs is None else finetune_epochs
+        plan.append(softened("finetune", task, student, length, label_weight=weight))
+    if norm not in ("train", "frozen"):
+        raise UserError(f"method.norm={norm}: give train or frozen")
+    return tuple(replace(stage, norm=norm) for stage in plan)
+
+
+def _label_weight(finetune: Finetune) -> float:
+    weights = {"logits": 0.0, "both": LABEL_WEIGHT, "labels": 1.0}
+    if finetune not in weights:
+        raise UserError(f"method.finetune={finetune}: give {', '.join(weights)} or null")
+    return weights[finetune]
 
 
 def _known(student: BlockNet, teacher: BlockNet, pairs: tuple[Match, ...]) -> tuple[Match, ...]:

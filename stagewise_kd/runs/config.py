@@ -7,6 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from stagewise_kd.networks.names import name_fault
+from stagewise_kd.methods.usual import usual_options
 from stagewise_kd.runs.overrides import ABSOLUTE
 from stagewise_kd.system.errors import raise_faults
 from stagewise_kd.system.files import path_of
@@ -25,7 +26,18 @@ def resolved(cfg: DictConfig) -> Config:
     config.pop("out", None)
     data = config["data"]
     data["name"] = data["name"] or folder_name(data["root"])
+    config["method"] = _filled(config)
     return config
+
+
+def _filled(config: Config) -> dict[str, Any]:
+    """The method with the options that are left open as they are meant."""
+    method: dict[str, Any] = config["method"]
+    if "finetune_epochs" in method and method["finetune_epochs"] is None:
+        length = config["steps"] or config["epochs"]
+        method |= {"finetune_epochs": length if method["finetune"] else 0}
+    usual = usual_options(method, config["data"].get("labelled", True))
+    return method | {name: value for name, value in usual.items() if name in method}
 
 
 def folder_name(root: str | None) -> str:

@@ -194,8 +194,8 @@ def _check_labels(experiment: Experiment) -> None:
         check_any(experiment.setup.data, experiment.setup.task.void)
     elif learns:
         raise UserError(
-            f"stage {learns[0]!r} learns from labels, and the samples are images alone; give pairs "
-            "of image and label, or method='stagewise' with head='teacher', which needs none"
+            f"stage {learns[0]!r} learns from labels, and there are none, only images; give labels "
+            "too, or leave out the option of the method that asks for them"
         )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import lightning
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from stagewise_kd.data.batches import ready
 from stagewise_kd.data.loaders import Batch
@@ -80,6 +81,10 @@ class StageModule(lightning.LightningModule):
         self.student.eval()
         for module in self.trained:
             module.train(mode)
+        if self.stage.norm == "frozen":
+            for part in (part for module in self.trained for part in module.modules()):
+                if isinstance(part, _BatchNorm):
+                    part.eval()
         return self
 
     def on_validation_model_train(self) -> None:

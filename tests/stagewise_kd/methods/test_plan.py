@@ -9,6 +9,7 @@ from stagewise_kd.methods.plan import LOSS, Stage, Term
 from stagewise_kd.methods.simultaneous import simultaneous
 from stagewise_kd.methods.stagewise import stagewise
 from stagewise_kd.networks.blocks import Block, BlockNet, copy_block
+from stagewise_kd.methods.usual import usual_options
 from stagewise_kd.system.errors import UserError
 from tests.conftest import conv, tiny_net
 
@@ -88,6 +89,35 @@ def test_stagewise_plan(task):
         ("finetune", ("a", "b", "head"), 3),
     ]
     assert [stage.graftable for stage in plan] == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("options", "terms", "monitor", "epochs"),
+    [
+        ({"finetune": "logits"}, ["logits"], "loss", 2),
+        ({"finetune": "labels"}, ["labels"], "accuracy", 2),
+        ({"finetune": "both", "finetune_epochs": 5}, ["labels", "logits"], "accuracy", 5),
+    ],
+)
+def test_finetuning_on_labels_logits_or_both(task, options, terms, monitor, epochs):
+    *_, last = stagewise(task, tiny_net(), tiny_net(), epochs=2, **options)
+    assert [term.name for term in last.terms] == terms
+    assert (last.monitor.name, last.epochs) == (monitor, epochs)
+    assert last.sees_labels == ("labels" in terms)
+
+
+def test_finetuning_on_what_there_is_not(task):
+    with pytest.raises(UserError, match="finetune=soft: give logits, both, labels or null"):
+        stagewise(task, tiny_net(), tiny_net(), epochs=1, finetune="soft")
+
+
+def test_without_labels_options_that_are_open_ask_for_none():
+    assert usual_options({"finetune_epochs": 3, "head": None}, labelled=False) == {
+        "head": "teacher",
+        "label_weight": 0.0,
+        "finetune": "logits",
+    }
+    assert usual_options({"head": "labels", "label_weight": 0.5}, labelled=False) == {}
 
 
 def test_unmatched_features_train_with_the_head(task):

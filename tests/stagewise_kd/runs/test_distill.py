@@ -214,11 +214,20 @@ def test_without_labels_the_head_is_kept_and_agreement_is_the_figure(tmp_path):
     assert run.student.head.weight.equal(teacher.head.weight)
 
 
+@pytest.mark.parametrize("options", [{"method": "hinton"}, {"finetune_epochs": 1}])
+def test_softened_logits_need_no_labels(tmp_path, options):
+    run = distill(tmp_path / "run", train=pictures(24, 0, labelled=False), **options)
+    last = run.result["stages"][-1]
+    assert last["name"] in ("hinton", "finetune")
+    assert last["best"]["monitor"] == "loss"
+    assert not run.student.head.weight.equal(Net(seed=1).head.weight)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"method": "hinton"}, "stage 'hinton' learns from labels, and the samples are images"),
-        ({"head": "labels"}, "stage 'head' learns from labels, and the samples are images alone"),
+        ({"method": "hinton", "label_weight": 0.1}, "stage 'hinton' learns from labels, and there"),
+        ({"head": "labels"}, "stage 'head' learns from labels, and there are none, only images"),
         ({"teacher": None}, "method 'stagewise' needs a teacher"),
         ({"at": ["a", "c"]}, "student: at: Net has no module c"),
         ({"match": [("a", "z")]}, "the teacher has no feature 'z'"),

@@ -85,6 +85,15 @@ class TestStageModule:
         training = {name for name, part in setup.student.model.named_modules() if part.training}
         assert training == {"b", "b.0", "b.1", "b.2"}
 
+    def test_frozen_statistics_stay_and_weights_do_not(self):
+        setup = make_setup()
+        student = bits(setup.student)
+        fit_stage(setup, replace(match("b"), norm="frozen"))
+        expected = {key for key in student if key.startswith("model.b.")}
+        kept = {key for key in expected if "running" in key or "tracked" in key}
+        assert kept
+        assert changed(student, setup.student) == expected - kept
+
     def test_later_blocks_never_run(self):
         setup = make_setup()
         ran = []

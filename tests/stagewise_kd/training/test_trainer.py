@@ -18,7 +18,7 @@ CPU = {"accelerator": "cpu", "devices": 1, "precision": "32-true"}
         ("barebones", True, "trainer.barebones: the run sets it itself"),
         ("fast_dev_run", True, "for a quick look, set epochs=1"),
         ("num_nodes", 2, "for several machines, run a study"),
-        ("val_check_interval", 0.5, "every epoch is validated once"),
+        ("val_check_interval", 0.5, "others every epoch"),
         ("strategy", "ddp_spawn", "trainer.strategy=ddp_spawn: give auto or ddp"),
         ("accelerator", "tpu", "does not take that: .*torch_xla"),
         ("limit_train_batches", 0, "trainer.limit_train_batches=0: every epoch trains"),
