@@ -86,5 +86,6 @@ def teacher_changes(config: Config) -> Config:
     """The teacher as a student of all data."""
     kept = ("name", "head", "pretrained", "at", "arguments")
     student = {key: config["teacher"].get(key) for key in kept}
-    whole = {"fraction": 1.0, "label_fraction": 1.0, "unlabelled": None, "rest_as_test": False}
+    whole = {"fraction": 1.0, "images": None, "label_fraction": 1.0}
+    whole |= {"unlabelled": None, "rest_as_test": False}
     return {"student": student, "data": config["data"] | whole}

@@ -104,7 +104,7 @@ def told(config: Config, student: BlockNet) -> str | None:
 def teacher_changes(config: Config) -> Config:
     """The teacher as a student of all data."""
     own = {key: config["teacher"][key] for key in ("name", "pretrained", "arguments")}
-    whole = {"fraction": 1.0, "label_fraction": 1.0, "unlabelled": None}
+    whole = {"fraction": 1.0, "images": None, "label_fraction": 1.0, "unlabelled": None}
     return {
         "student": own | {"width": 1.0},
         "decoder": {"name": "default", "train": True},

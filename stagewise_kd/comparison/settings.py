@@ -22,7 +22,15 @@ AS_DESCRIBED = {  # stagewise distillation as the paper describes it
     "method.norm": "train",
     "decoder.train": True,
 }
-FACTS = {"data.name", "data.fraction", "method", "student.name", "decoder.name", "eval.protocol"}
+FACTS = {
+    "data.name",
+    "data.fraction",
+    "data.images",
+    "method",
+    "student.name",
+    "decoder.name",
+    "eval.protocol",
+}
 
 INIT = {True: "teacher", False: "random"}  # how a student starts by default, with a teacher or not
 

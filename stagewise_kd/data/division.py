@@ -4,7 +4,14 @@ from collections.abc import Mapping
 
 from stagewise_kd.data.loaders import Data
 from stagewise_kd.data.samples import Part, Samples, Source, Transform
-from stagewise_kd.data.splits import split_hash, take_fraction, train_and_val, with_every_class
+from stagewise_kd.data.splits import (
+    few,
+    split_hash,
+    take_fraction,
+    train_and_val,
+    val_count,
+    with_every_class,
+)
 from stagewise_kd.system.errors import UserError, listed
 
 
@@ -14,6 +21,7 @@ def make_data(
     whole: Transform,
     *,
     fraction: float = 1.0,
+    images: int | None = None,
     label_fraction: float = 1.0,
     seed: int = 0,
     val: int | None = None,
@@ -30,6 +38,8 @@ def make_data(
         augment: of train images.
         whole: of the others: as they are validated.
         fraction: share of the train split that is used, class-balanced, at least one of each class.
+        images: instead of a fraction so many, in the proportions of the classes, those that are
+            held out for validation among them.
         label_fraction: share of those images whose labels are used; the others train the stages
             that see no label.
         seed: chooses the split.
@@ -47,9 +57,17 @@ def make_data(
     every = source.train
     if not every.names:
         raise UserError("the train split holds no images")
+    if images is not None:
+        if splits is not None or fraction != 1:
+            raise UserError(f"data.images={images}: leave out data.fraction and data.splits")
+        every = every.take(few(every.names, every.groups, images, seed))
+        val = max(1, val_count(images)) if val is None else val
+    groups = every.groups
+    if images is not None and len({*groups}) == len(groups):  # any held out is its class's last
+        groups = [0] * len(groups)
     train, cut = train_and_val(
         every.names,
-        every.groups,
+        groups,
         source.val is not None,
         seed=seed,
         val=val,
@@ -57,7 +75,7 @@ def make_data(
         protocol=protocol,
     )
     kinds = dict(zip(every.names, every.groups, strict=True))
-    if lost := {*kinds.values()} - {kinds[name] for name in train}:
+    if splits is not None and (lost := {*kinds.values()} - {kinds[name] for name in train}):
         told = listed([source.classes[kind] for kind in sorted(lost)])
         raise UserError(f"{splits}/train.txt: lists no image of {told}; add some of each class")
     taken = with_every_class(take_fraction(train, fraction, len(every.names)), train, kinds)
@@ -65,7 +83,8 @@ def make_data(
     labelled = with_every_class(labels, taken, kinds)
     test = source.test
     if rest_as_test:
-        test = every.take(sorted({*train} - {*taken}))
+        used = {*taken, *cut}
+        test = source.train.take(sorted(name for name in source.train.names if name not in used))
         if not test.names:
             raise UserError("data.rest_as_test=true: nothing of train is left; lower data.fraction")
     parts = {

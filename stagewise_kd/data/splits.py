@@ -52,6 +52,17 @@ def split_train(
     return train, held_out
 
 
+def few(names: list[str], labels: list[int], count: int, seed: int) -> list[str]:
+    """So many names, the classes in proportion; more of them hold all that fewer hold.
+
+    Raises:
+        UserError: there are not so many.
+    """
+    if count > len(names):
+        raise UserError(f"data.images={count}: train holds {len(names)}; give no more than that")
+    return split_train(names, labels, 0, seed)[0][:count]
+
+
 def val_count(count: int) -> int:
     """Size of the validation split cut off `count` train images: a tenth, at most 2,000."""
     return min(round(count / 10), MAX_VAL)

@@ -63,6 +63,8 @@ def build(front_end: FrontEnd, config: Config, text: str, out: Path) -> Experime
     trained = front_end.load_teacher(config, source) if has_teacher else None
     student, start = make_student(front_end, config, source, trained, data.shape)
     facts = make_facts(config, task) | {"val_may_be_seen": seen}
+    if images := config["data"].get("images"):
+        facts["data_fraction"] = round(images / len(source.train.names), 6)
     classes, size = source.classes, config["data"]["size"]
     described = {"classes": classes, "palette": source.palette, "size": size}
     setup = Setup(student, trained, task, data, make_fitting(config, facts, out))

@@ -62,6 +62,9 @@ def check_values(config: Config) -> None:
     fraction, size = config["data"]["fraction"], config["data"]["size"]
     if not isinstance(fraction, int | float) or not 0 < fraction <= 1:
         faults.append(f"data.fraction={fraction}: give a number above 0 and up to 1")
+    images = config["data"].get("images")
+    if images is not None and (not isinstance(images, int) or images < 2):
+        faults.append(f"data.images={images}: give a whole number from 2 up, or null")
     sides = [size] * 2 if isinstance(size, int) else size
     if size is not None and not (
         isinstance(sides, list) and [isinstance(n, int) and n > 0 for n in sides] == [True] * 2

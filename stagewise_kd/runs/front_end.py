@@ -14,7 +14,7 @@ from stagewise_kd.methods.task import Task
 from stagewise_kd.networks.blocks import BlockNet
 from stagewise_kd.system.names import Config
 
-SPLIT = ("fraction", "label_fraction", "seed", "val", "splits", "rest_as_test")
+SPLIT = ("fraction", "images", "label_fraction", "seed", "val", "splits", "rest_as_test")
 
 
 class FrontEnd(Protocol):

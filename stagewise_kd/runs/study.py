@@ -35,7 +35,8 @@ LIST = "study.json"
 RESULT = "result.json"
 FAILURES = "failures"
 PARTS = str.maketrans("/:", "__")  # what parts a value, as of paths and of names of networks
-TOLD = {"seed", "student", "decoder", "method", "data", "data.fraction"}  # by the name of a run
+# by the name of a run
+TOLD = {"seed", "student", "decoder", "method", "data", "data.fraction", "data.images"}
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,13 @@ def run_name(config: Config) -> str:
     data, decoder = config["data"], config.get("decoder")
     parts = [config["student"]["name"], decoder and decoder["name"], method_name(config)]
     job = "-".join([file_name(part) for part in parts if part] + [f"s{config['seed']}"])
-    return f"{data_name(data['name'], data['fraction'])}/{job}"
+    return f"{data_name(data['name'], data['fraction'], data.get('images'))}/{job}"
 
 
-def data_name(data: str, fraction: float) -> str:
-    """Readable name of a part of a data set, such as cifar10-0.25."""
+def data_name(data: str, fraction: float, images: int | None = None) -> str:
+    """Readable name of a part of a data set, such as cifar10-0.25 or cifar10-100images."""
+    if images is not None:
+        return f"{file_name(data)}-{images}images"
     short = f"{fraction:.2f}"
     return f"{file_name(data)}-{short if float(short) == fraction else f'{fraction:g}'}"
 

@@ -113,7 +113,7 @@ def test_too_few_images_for_a_validation_split():
 
 
 def test_shuffling_follows_the_epoch(source):
-    loader = train_loader(make_data(source).train, 8, 0, 0)
+    loader = train_loader(make_data(source).train, 9, 0, 0)
 
     def order(epoch: int) -> list[int]:
         loader.sampler.set_epoch(epoch)

@@ -1,5 +1,8 @@
 import pytest
+import torch
 
+from stagewise_kd.data.division import make_data
+from stagewise_kd.data.samples import Part, Source
 from stagewise_kd.data.splits import (
     read_split,
     split_hash,
@@ -83,3 +86,30 @@ def test_a_fraction_holds_every_class():
     kinds = {"a": 0, "b": 0, "c": 0, "d": 1, "e": 2, "f": 1}
     assert with_every_class(["a"], [*kinds], kinds) == ["a", "d", "e"]
     assert with_every_class(["a", "b", "c", "d", "e"], [*kinds], kinds) == ["a", "b", "c", "d", "e"]
+
+
+@pytest.mark.parametrize(("images", "train"), [(10, 9), (50, 45), (100, 90)])
+def test_few_images_are_balanced_and_hold_those_held_out(images, train):
+    part = Part(NAMES, torch.zeros(120, 3, 2, 2, dtype=torch.uint8), LABELS)
+    source = Source([*"abc"], part, part)
+
+    def none(samples, seeds):
+        return samples
+
+    data = make_data(source, none, none, images=images)
+    drawn = data.splits["train"] + data.splits["val"]
+    assert (len(data.train), len({*drawn})) == (train, images)
+    counts = [sum(name.startswith(c) for name in drawn) for c in "abc"]
+    assert max(counts) - min(counts) <= 1
+    more = make_data(source, none, none, images=images + 10).splits
+    assert {*drawn} <= {*more["train"], *more["val"]}
+    with pytest.raises(UserError, match=r"data\.images=200: train holds 120"):
+        make_data(source, none, none, images=200)
+    with pytest.raises(UserError, match=r"leave out data\.fraction"):
+        make_data(source, none, none, images=50, fraction=0.5)
+
+
+def test_one_image_a_class_still_leaves_one_to_choose_by():
+    part = Part(["a", "b", "c"], torch.zeros(3, 3, 2, 2, dtype=torch.uint8), [0, 1, 2])
+    data = make_data(Source([*"abc"], part, part), lambda s, _: s, lambda s, _: s, images=3)
+    assert (len(data.train), len(data.val)) == (2, 1)
