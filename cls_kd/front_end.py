@@ -10,7 +10,7 @@ from cls_kd.class_folders import load_folder
 from cls_kd.networks import make_network, network_faults, pretrained
 from cls_kd.task import Classification
 from cls_kd.transforms import none, whole_batches
-from stagewise_kd.data.image_files import sides
+from stagewise_kd.data.image_files import Size, sides
 from stagewise_kd.data.samples import Part, Source, Transform
 from stagewise_kd.networks.blocks import BlockNet
 from stagewise_kd.networks.resnet import DEPTHS
@@ -27,23 +27,34 @@ def check(config: Config) -> None:
     Raises:
         UserError: says what is wrong with them.
     """
-    if config["data"]["size"] is None:
+    if config["data"]["size"] is None and config["data"].get("labelled", True):
         raise UserError("data.size=null: give one side in pixels, or [height,width]")
     raise_faults("bad settings", network_faults(config))
 
 
 def make_views(config: Config, source: Source) -> tuple[Transform, Transform]:
     """The augmentation of the config, and a central crop."""
-    size = sides(config["data"]["size"])
+    size = _size(config, source)
     return whole_batches(instantiate(config["augment"])(size)), whole_batches(none(size))
 
 
 def load_unlabelled(config: Config, source: Source) -> Part | None:
     """The images of `data.unlabelled`, at the size of the others."""
-    root, size = config["data"]["unlabelled"], sides(config["data"]["size"])
+    root, size = config["data"]["unlabelled"], _size(config, source)
     if root is None:
         return None
     return source.unlabelled(*load_folder(root, size))
+
+
+def _size(config: Config, source: Source) -> Size:
+    """The size of images: that of the config, else the one that all have."""
+    size = config["data"]["size"]
+    return sides(size) if size is not None else (source.shape[1], source.shape[2])
+
+
+def image_size(config: Config, source: Source) -> list[int]:
+    """What images are scaled to when they are predicted."""
+    return [*_size(config, source)]
 
 
 def make_task(config: Config, source: Source) -> Classification:

@@ -8,9 +8,15 @@ import torch
 from torchvision.datasets import CIFAR10
 
 from cls_kd.class_folders import class_folders, find_classes, load_images
-from stagewise_kd.data.finding import SPLITS, existing_root, split_folders
 from stagewise_kd.data.image_files import ScaledImages, Size
-from stagewise_kd.data.samples import Part, Source
+from stagewise_kd.data.finding import (
+    SPLITS,
+    existing_root,
+    size_of_all,
+    split_folders,
+    unlabelled_files,
+)
+from stagewise_kd.data.samples import Part, Repeated, Source
 from stagewise_kd.data.shapes import CLASSES, draw_all
 from stagewise_kd.system.errors import UserError, listed
 
@@ -86,6 +92,32 @@ def folder(
     parts = _decoded(path, found, _numbers(path, found, shown, known), size, in_memory)
     test = parts.pop("test", None) or parts.pop("val")
     return Source([*known], parts.get("train", Part([], [], [])), test, parts.get("val"))
+
+
+def images(
+    root: str | None, size: Size | None, classes: Sequence[str], in_memory: bool | None = None
+) -> Source:
+    """Any folder of images, at any depth, without labels and splits.
+
+    Args:
+        root: the folder.
+        size: height and width the images are used at; None where all are of one size.
+        classes: that the teacher tells apart.
+        in_memory: hold the decoded images in memory; None where they fit.
+
+    Raises:
+        UserError: there are none, they differ in size, or some cannot be read.
+    """
+    if root is None:
+        raise UserError("data=images needs data.root=DIR, a folder of images")
+    names, paths = unlabelled_files(root, "data.root")
+    found = load_images(paths, size or size_of_all(paths), in_memory)
+    return Source(
+        [*classes],
+        Part(names, found, Repeated(0, len(names))),
+        Part([], [], []),
+        labelled=False,
+    )
 
 
 def _is_split(path: Path, shown: Mapping[str, str], known: Sequence[str]) -> bool:

@@ -48,6 +48,12 @@ def load_unlabelled(config: Config, source: Source) -> Part | None:
     return source.unlabelled(*load_images(root, (size[0], size[1]), channels))
 
 
+def image_size(config: Config, source: Source) -> int | list[int] | None:
+    """What images are scaled to when they are predicted; None: used as they are."""
+    size: int | list[int] | None = config["data"]["size"]
+    return size
+
+
 def make_task(config: Config, source: Source) -> Segmentation:
     """Losses and metrics of a config."""
     losses = config["loss"] if isinstance(config["loss"], list) else [config["loss"]]

@@ -97,6 +97,8 @@ def make_data(
     more = _without_labels(source, rest, unlabelled)
     if more.names:
         parts["images"] = parts["train"] + more
+    if not source.labelled:
+        del parts["test"]
     names = {split: part.names for split, part in parts.items()}
     views = {
         split: Samples(part, augment, view_seed)
@@ -107,11 +109,12 @@ def make_data(
     return Data(
         views["train"],
         views["val"],
-        views["test"],
+        views.get("test", views["val"]),
         tuple(views["val"][0][0].shape),
         split_hash(names),
         names,
         views.get("images"),
+        labelled=source.labelled,
         counts=_counts(source, parts),
     )
 
@@ -125,6 +128,8 @@ def scored_alone(source: Source, whole: Transform) -> Data:
 
 def _counts(source: Source, parts: Mapping[str, Part]) -> dict[str, list[int]]:
     """Labels of each class in the splits that have them."""
+    if not source.labelled:
+        return {}
     labelled = {split: part for split, part in parts.items() if split != "images"}
     found = {split: part.counts(len(source.classes)) for split, part in labelled.items()}
     return {split: counts for split, counts in found.items() if counts}

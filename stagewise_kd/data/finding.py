@@ -2,11 +2,13 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 from PIL import Image
 
+from stagewise_kd.data.image_files import open_picture, upright_size
 from stagewise_kd.system.console import console
 from stagewise_kd.system.errors import UserError
 from stagewise_kd.system.processes import rank
@@ -53,21 +55,38 @@ def say_left_out(root: Path | str, left_out: Counter[str]) -> None:
         console.print(f"{root}: left out, no images: {told}", soft_wrap=True, highlight=False)
 
 
-def unlabelled_files(root: str) -> tuple[list[str], list[Path]]:
-    """Names and files of the images in `data.unlabelled`.
+def unlabelled_files(root: str, setting: str = "data.unlabelled") -> tuple[list[str], list[Path]]:
+    """Names and files of the images in `data.unlabelled`, or in the folder of another setting.
 
     Raises:
         UserError: there are none.
     """
     folder = Path(root)
     if not folder.is_dir():
-        raise UserError(f"data.unlabelled={root}: no such folder")
+        raise UserError(f"{setting}={root}: no such folder")
     left_out: Counter[str] = Counter()
     paths = find_images(folder, left_out)
     if not paths:
-        raise UserError(f"data.unlabelled={root}: holds no images")
+        raise UserError(f"{setting}={root}: holds no images")
     say_left_out(root, left_out)
-    return [f"unlabelled/{path.relative_to(folder).as_posix()}" for path in paths], paths
+    within = "unlabelled/" if setting == "data.unlabelled" else ""
+    return [f"{within}{path.relative_to(folder).as_posix()}" for path in paths], paths
+
+
+def size_of_all(paths: Sequence[Path], setting: str = "data.size") -> tuple[int, int]:
+    """The one height and width of all images, from their headers.
+
+    Raises:
+        UserError: there are several.
+    """
+    found: dict[tuple[int, int], Path] = {}
+    for path in paths:
+        with suppress(Exception), open_picture(path) as file:  # damaged ones are listed later
+            found.setdefault(upright_size(file), path)
+    if len(found) != 1:
+        told = ", ".join(f"{w}×{h} ({path})" for (h, w), path in [*found.items()][:3])
+        raise UserError(f"images of {len(found)} sizes, {told}; give {setting}=[HEIGHT,WIDTH]")
+    return next(iter(found))
 
 
 def existing_root(root: str | None, name: str, marks: Sequence[str]) -> Path:

@@ -76,6 +76,7 @@ class Source:
         val: what epochs are chosen on; None: a part of train.
         palette: a colour a class, of data sets whose labels are masks.
         blank: the label of an image that has none.
+        labelled: whether any image has one; else test may be empty, and val stands for it.
     """
 
     classes: list[str]
@@ -84,6 +85,7 @@ class Source:
     val: Part | None = None
     palette: Sequence[Colour] | None = None
     blank: Any = 0
+    labelled: bool = True
 
     @property
     def shape(self) -> tuple[int, ...]:

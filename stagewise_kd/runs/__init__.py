@@ -22,5 +22,6 @@ __all__ = [
     "status",
     "student",
     "study",
+    "taught",
     "teacher",
 ]

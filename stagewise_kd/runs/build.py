@@ -65,7 +65,7 @@ def build(front_end: FrontEnd, config: Config, text: str, out: Path) -> Experime
     facts = make_facts(config, task) | {"val_may_be_seen": seen}
     if images := config["data"].get("images"):
         facts["data_fraction"] = round(images / len(source.train.names), 6)
-    classes, size = source.classes, config["data"]["size"]
+    classes, size = source.classes, front_end.image_size(config, source)
     described = {"classes": classes, "palette": source.palette, "size": size}
     setup = Setup(student, trained, task, data, make_fitting(config, facts, out))
     plan = make_plan(front_end, config, task, student, trained, data.shape)

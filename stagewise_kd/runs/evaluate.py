@@ -17,7 +17,7 @@ from stagewise_kd.system.console import console
 from stagewise_kd.system.errors import UserError
 from stagewise_kd.system.files import path_of
 from stagewise_kd.system.names import Config
-from stagewise_kd.training.score import scores
+from stagewise_kd.training.score import TEACHER, scores
 from stagewise_kd.training.setup import Fitting, Setup
 
 
@@ -37,6 +37,7 @@ def evaluate(
     """
     student, described = open_student(run, front_end.TASK, factory_of(run, factory))
     config = run_config(run, overrides)
+    config["data"]["size"] = config["data"]["size"] or described["size"]
     data, source = load_data(front_end, config, described["classes"])
     if source.classes != described["classes"]:
         raise UserError(
@@ -54,8 +55,11 @@ def evaluate(
     )
     setup = Setup(student, None, front_end.make_task(config, source), data, fitting)
     student.to(setup.device)
-    figures = scores({"student": student}, data.test, setup)["student"]
-    print(json.dumps({"images": len(data.splits["test"]), **figures}, indent=2))
+    nets = {"student": student}
+    if not data.labelled:
+        nets[TEACHER] = front_end.load_teacher(config, source).to(setup.device).eval()
+    figures = scores(nets, data.test, setup)["student"]
+    print(json.dumps({"images": len(data.test), **figures}, indent=2))  # type: ignore[arg-type]
     return figures
 
 

@@ -12,6 +12,7 @@ from stagewise_kd.data.samples import Part, Source, Transform
 from stagewise_kd.methods.method import takes
 from stagewise_kd.methods.task import Task
 from stagewise_kd.networks.blocks import BlockNet
+from stagewise_kd.runs.taught import taught_classes
 from stagewise_kd.system.names import Config
 
 SPLIT = ("fraction", "images", "label_fraction", "seed", "val", "splits", "rest_as_test")
@@ -33,6 +34,10 @@ class FrontEnd(Protocol):
 
     def load_unlabelled(self, config: Config, source: Source) -> Part | None:
         """The images of `data.unlabelled`."""
+        ...
+
+    def image_size(self, config: Config, source: Source) -> int | list[int] | None:
+        """What images are scaled to when they are predicted; None: used as they are."""
         ...
 
     def make_task(self, config: Config, source: Source) -> Task:
@@ -82,7 +87,10 @@ def load_data(
     size = None if settings["size"] is None else sides(settings["size"])
     make = instantiate(settings["source"])
     scored = {"known": known} if known is not None and takes(make, "known") else {}
-    source = make(size=size, **scored)
+    taught = (
+        {"classes": known or taught_classes(config)} if settings.get("labelled") is False else {}
+    )
+    source = make(size=size, **scored, **taught)
     augment, whole = front_end.make_views(config, source)
     if scored and not source.train.names:
         return scored_alone(source, whole), source
