@@ -8,7 +8,6 @@ import torch
 from torchvision.datasets import CIFAR10
 
 from cls_kd.class_folders import class_folders, find_classes, load_images
-from stagewise_kd.data.image_files import ScaledImages, Size
 from stagewise_kd.data.finding import (
     SPLITS,
     existing_root,
@@ -16,6 +15,7 @@ from stagewise_kd.data.finding import (
     split_folders,
     unlabelled_files,
 )
+from stagewise_kd.data.image_files import ScaledImages, Size
 from stagewise_kd.data.samples import Part, Repeated, Source
 from stagewise_kd.data.shapes import CLASSES, draw_all
 from stagewise_kd.system.errors import UserError, listed

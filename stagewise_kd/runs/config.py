@@ -6,8 +6,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from stagewise_kd.networks.names import name_fault
 from stagewise_kd.methods.usual import usual_options
+from stagewise_kd.networks.names import name_fault
 from stagewise_kd.runs.overrides import ABSOLUTE
 from stagewise_kd.system.errors import raise_faults
 from stagewise_kd.system.files import path_of

@@ -105,8 +105,7 @@ def distill(
         match: pairs of features, the student's and the teacher's; None: by name, or in order.
         method: a name, or a function (task, student, teacher, *, epochs, **options) -> Plan.
         epochs: of each stage.
-        steps: of the optimizer in each stage, instead of `epochs`; other numbers of epochs among
-            the options are steps then, too.
+        steps: of each stage, instead of `epochs`; `finetune_epochs` are steps then, too.
         batch_size: images a step.
         lr: the highest learning rate of Adam on a one-cycle schedule.
         seed: of everything random but the networks that are given.
