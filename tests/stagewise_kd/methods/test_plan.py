@@ -8,8 +8,8 @@ from stagewise_kd.methods.no_teacher import no_teacher
 from stagewise_kd.methods.plan import LOSS, Stage, Term
 from stagewise_kd.methods.simultaneous import simultaneous
 from stagewise_kd.methods.stagewise import stagewise
-from stagewise_kd.networks.blocks import Block, BlockNet, copy_block
 from stagewise_kd.methods.usual import usual_options
+from stagewise_kd.networks.blocks import Block, BlockNet, copy_block
 from stagewise_kd.system.errors import UserError
 from tests.conftest import conv, tiny_net
 
