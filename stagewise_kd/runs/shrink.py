@@ -15,9 +15,9 @@ from stagewise_kd.networks.blocks import BlockNet, usual_norm
 from stagewise_kd.networks.cutting import cannot_take, known_cut
 from stagewise_kd.networks.shrunk import Recipe, cut_again, shrunk_origin
 from stagewise_kd.runs.own_networks import Norm, column, values
-from stagewise_kd.shrinking.alternatives import Own, alternatives
-from stagewise_kd.shrinking.choice import target_of
-from stagewise_kd.shrinking.search import keep, repair, scored, told, within
+from stagewise_kd.sizing.alternatives import Own, alternatives
+from stagewise_kd.sizing.choice import target_of
+from stagewise_kd.sizing.search import keep, repair, scored, told, within
 from stagewise_kd.system.console import console
 from stagewise_kd.system.errors import UserError
 from stagewise_kd.system.files import path_of, writing_into

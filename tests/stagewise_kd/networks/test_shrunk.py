@@ -8,10 +8,10 @@ import torch
 from stagewise_kd.networks.origin import rebuild
 from stagewise_kd.networks.resnet import resnet
 from stagewise_kd.networks.shrunk import BUILD, apply, plain, shrunk
-from stagewise_kd.shrinking.alternatives import alternatives
-from stagewise_kd.shrinking.choice import choice_of
-from stagewise_kd.shrinking.costs import costs_of
-from stagewise_kd.shrinking.search import built
+from stagewise_kd.sizing.alternatives import alternatives
+from stagewise_kd.sizing.choice import choice_of
+from stagewise_kd.sizing.costs import costs_of
+from stagewise_kd.sizing.search import built
 from stagewise_kd.system.errors import UserError
 
 

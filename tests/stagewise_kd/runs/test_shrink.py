@@ -12,7 +12,7 @@ from stagewise_kd.networks.resnet import resnet
 from stagewise_kd.networks.tracing import Skip
 from stagewise_kd.runs.student import save_student
 from stagewise_kd.system.errors import UserError
-from tests.stagewise_kd.shrinking.nets import Residual, chain, images
+from tests.stagewise_kd.sizing.nets import Residual, chain, images
 
 
 def _params(net):

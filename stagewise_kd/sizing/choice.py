@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from stagewise_kd.shrinking.costs import Costs, Kind
+from stagewise_kd.sizing.costs import Costs, Kind
 from stagewise_kd.system.errors import UserError
 
 Losses = Mapping[str, Mapping[str, float]]  # by path of a block and name of an alternative

@@ -8,14 +8,14 @@ import torch
 from torch import nn
 
 from stagewise_kd.networks.hashes import weights_hash
-from stagewise_kd.shrinking import scores as scoring
-from stagewise_kd.shrinking.alternatives import alternatives
-from stagewise_kd.shrinking.calls import Call
-from stagewise_kd.shrinking.choice import choice_of
-from stagewise_kd.shrinking.costs import costs_of
-from stagewise_kd.shrinking.repairing import features, repaired
-from stagewise_kd.shrinking.scores import divergence, score
-from stagewise_kd.shrinking.search import built, repair, scored
+from stagewise_kd.sizing import scores as scoring
+from stagewise_kd.sizing.alternatives import alternatives
+from stagewise_kd.sizing.calls import Call
+from stagewise_kd.sizing.choice import choice_of
+from stagewise_kd.sizing.costs import costs_of
+from stagewise_kd.sizing.repairing import features, repaired
+from stagewise_kd.sizing.scores import divergence, score
+from stagewise_kd.sizing.search import built, repair, scored
 
 from .nets import chain, images
 

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from stagewise_kd.networks.shrunk import DROP, Change
 from stagewise_kd.networks.tracing import Skip
-from stagewise_kd.shrinking.calls import Call
-from stagewise_kd.shrinking.finding import find_blocks, keeps_shape
-from stagewise_kd.shrinking.hidden import hidden, narrower
+from stagewise_kd.sizing.calls import Call
+from stagewise_kd.sizing.finding import find_blocks, keeps_shape
+from stagewise_kd.sizing.hidden import hidden, narrower
 from stagewise_kd.system.errors import UserError, first_line
 
 KEEP = "keep"

@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from stagewise_kd.networks.shrunk import Widths, narrow
-from stagewise_kd.shrinking.calls import Call
+from stagewise_kd.sizing.calls import Call
 
 INPUT = ""  # in place of a layer's name
 

@@ -12,10 +12,10 @@ from torchvision.ops import SqueezeExcitation
 from stagewise_kd.networks.cutting import cut
 from stagewise_kd.networks.resnet import resnet
 from stagewise_kd.networks.shrunk import apply
-from stagewise_kd.shrinking.alternatives import alternatives
-from stagewise_kd.shrinking.calls import Call
-from stagewise_kd.shrinking.finding import find_blocks
-from stagewise_kd.shrinking.hidden import hidden, narrower, weight
+from stagewise_kd.sizing.alternatives import alternatives
+from stagewise_kd.sizing.calls import Call
+from stagewise_kd.sizing.finding import find_blocks
+from stagewise_kd.sizing.hidden import hidden, narrower, weight
 from stagewise_kd.system.errors import UserError
 
 from .nets import Residual, chain, images

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from stagewise_kd.networks.hashes import weights_hash
 from stagewise_kd.networks.shrunk import Change, Recipe
-from stagewise_kd.shrinking.alternatives import KEEP, Choices
-from stagewise_kd.shrinking.choice import Choice, amount, reached, shown
-from stagewise_kd.shrinking.costs import Costs, Kind, costs_of, milliseconds
-from stagewise_kd.shrinking.repairing import repair_all, repair_alone
-from stagewise_kd.shrinking.scores import Scores, score
+from stagewise_kd.sizing.alternatives import KEEP, Choices
+from stagewise_kd.sizing.choice import Choice, amount, reached, shown
+from stagewise_kd.sizing.costs import Costs, Kind, costs_of, milliseconds
+from stagewise_kd.sizing.repairing import repair_all, repair_alone
+from stagewise_kd.sizing.scores import Scores, score
 from stagewise_kd.system.console import console
 from stagewise_kd.system.files import write_json
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stagewise_kd.networks.shrunk import DROP
-from stagewise_kd.shrinking.alternatives import KEEP, Alternative, Choices
-from stagewise_kd.shrinking.calls import Call, recorded
+from stagewise_kd.sizing.alternatives import KEEP, Alternative, Choices
+from stagewise_kd.sizing.calls import Call, recorded
 
 BATCH = 64
 LR = 1e-3

@@ -7,8 +7,8 @@ from random import Random
 import pytest
 import torch
 
-from stagewise_kd.shrinking.alternatives import alternatives
-from stagewise_kd.shrinking.choice import (
+from stagewise_kd.sizing.alternatives import alternatives
+from stagewise_kd.sizing.choice import (
     amount,
     choice_of,
     choose,
@@ -17,8 +17,8 @@ from stagewise_kd.shrinking.choice import (
     smallest,
     target_of,
 )
-from stagewise_kd.shrinking.costs import Costs, costs_of, macs
-from stagewise_kd.shrinking.search import built
+from stagewise_kd.sizing.costs import Costs, costs_of, macs
+from stagewise_kd.sizing.search import built
 from stagewise_kd.system.errors import UserError
 
 from .nets import chain, images

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from stagewise_kd.shrinking.calls import Call, recorded
+from stagewise_kd.sizing.calls import Call, recorded
 from stagewise_kd.system.errors import UserError, listed
 
 PLAIN = (nn.Module.forward, nn.Sequential.forward)  # of a mere container

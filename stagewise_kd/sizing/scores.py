@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stagewise_kd.networks.tracing import modes_kept
-from stagewise_kd.shrinking.alternatives import KEEP, Choices
-from stagewise_kd.shrinking.calls import forwards, recorded
+from stagewise_kd.sizing.alternatives import KEEP, Choices
+from stagewise_kd.sizing.calls import forwards, recorded
 from stagewise_kd.system.files import read_json, write_json
 
 BATCH = 50  # images whose features are held at a time

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from stagewise_kd.networks.tracing import modes_kept
-from stagewise_kd.shrinking.alternatives import KEEP, Choices
-from stagewise_kd.shrinking.calls import forwards
+from stagewise_kd.sizing.alternatives import KEEP, Choices
+from stagewise_kd.sizing.calls import forwards
 
 Kind = Literal["macs", "params", "latency"]
 REPETITIONS = 20
