@@ -95,7 +95,7 @@ def told(config: Config, student: BlockNet) -> str | None:
 
 def teacher_changes(config: Config) -> Config:
     """The teacher as a student of all data."""
-    kept = ("name", "head", "pretrained", "at", "arguments")
+    kept = ("name", "head", "pretrained", "at", "no_trace", "arguments")
     student = {key: config["teacher"].get(key) for key in kept}
     whole = {"fraction": 1.0, "images": None, "label_fraction": 1.0}
     whole |= {"unlabelled": None, "rest_as_test": False}

@@ -70,16 +70,14 @@ def blocks_of(
     config: Config, settings: Config, model: nn.Module, classes: int, norm: dict[str, Any]
 ) -> BlockNet:
     """Such a network as blocks."""
-    size, at, values = (
-        sides(config["data"]["size"]),
-        settings.get("at"),
-        (norm["mean"], norm["std"]),
-    )
+    size, values = sides(config["data"]["size"]), (norm["mean"], norm["std"])
+    at, no_trace = settings.get("at"), settings.get("no_trace") or ()
     try:
         if is_function(settings["name"]):
-            return as_blocks(model, size, at, *values)
+            return as_blocks(model, size, at, *values, no_trace)
         given = settings.get("arguments")
-        return library_blocks(model, settings["name"], classes, size, given, at, *values)
+        name = settings["name"]
+        return library_blocks(model, name, classes, size, given, at, *values, no_trace)
     except UserError as error:
         raise UserError(f"{settings['name']}: {error}") from None
 

@@ -34,6 +34,7 @@ def library_net(
     at: Sequence[str] | None = None,
     mean: Sequence[float] = IMAGENET[0],
     std: Sequence[float] = IMAGENET[1],
+    no_trace: Sequence[str] = (),
 ) -> BlockNet:
     """A network of timm or torchvision with random weights, as blocks.
 
@@ -45,12 +46,13 @@ def library_net(
         at: names of the modules at whose ends it is cut; None: found.
         mean: per-channel mean of the input, for images in [0, 1].
         std: per-channel standard deviation, likewise.
+        no_trace: names of modules that cannot be traced, and stay whole.
 
     Raises:
         UserError: there is no such network, or it cannot be built, take such images, or be cut.
     """
     model = library_model(name, classes, size, arguments)
-    return library_blocks(model, name, classes, size, arguments, at, mean, std)
+    return library_blocks(model, name, classes, size, arguments, at, mean, std, no_trace)
 
 
 def library_blocks(
@@ -62,13 +64,14 @@ def library_blocks(
     at: Sequence[str] | None,
     mean: Sequence[float],
     std: Sequence[float],
+    no_trace: Sequence[str] = (),
 ) -> BlockNet:
     """A network that `library_model` has built as blocks, with what builds it again."""
     norm = {"mean": [*mean], "std": [*std]}
     told = {"name": name, "classes": classes, "size": [*size], "arguments": {**(arguments or {})}}
-    told |= {"at": None if at is None else [*at]}
+    told |= {"at": None if at is None else [*at], "no_trace": [*no_trace]}
     files = {} if library(name) != "timm" else _timm_files(model, name, told, norm)
-    net = as_blocks(model, size, at, mean, std)
+    net = as_blocks(model, size, at, mean, std, no_trace)
     net.origin = Origin(f"{__name__}.library_net", told | norm, files)
     return net
 
@@ -79,11 +82,12 @@ def as_blocks(
     at: Sequence[str] | None,
     mean: Sequence[float],
     std: Sequence[float],
+    no_trace: Sequence[str] = (),
 ) -> BlockNet:
     """Any classifier as blocks, tried on an image of a size."""
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     example = torch.rand((2, 3, *size), generator=torch.Generator().manual_seed(0))
-    return cut(model, example, at, mean=mean, std=std)
+    return cut(model, example, at, mean=mean, std=std, no_trace=no_trace)
 
 
 def library_model(
