@@ -194,6 +194,6 @@ def _smp_files(model: Any, arguments: dict[str, Any]) -> dict[str, Any]:
     """What smp's `from_pretrained` rebuilds the network from; nothing where smp has none such."""
     if arguments["width"] != 1 or 1 in (arguments["convolutions"] or ()):
         return {}
-    config = {key: value for key, value in model.config.items() if not key.startswith("_")}
+    config = {k: _plain(v) for k, v in model.config.items() if not k.startswith("_")}
     own = {"encoder_weights": None, "_model_class": type(model).__name__}
     return {"config.json": config | own}

@@ -16,6 +16,7 @@ from stagewise_kd.networks.matching import resolution
 from stagewise_kd.runs.build import make_plan, make_student
 from stagewise_kd.runs.config import resolved
 from stagewise_kd.runs.front_end import FrontEnd, load_data
+from stagewise_kd.runs.own_networks import measure
 from stagewise_kd.system.errors import UserError, listed
 
 MODULES = 3  # that a row names
@@ -41,8 +42,7 @@ def show_blocks(front_end: FrontEnd, cfg: DictConfig) -> None:
     teacher = make(config, source) if given else None
     student, _ = make_student(front_end, config, source, teacher, data.shape)
     nets = (student, teacher) if teacher else (student,)
-    for net in nets:
-        net.measure(data.shape)
+    measure(nets, data.shape)
     try:
         task = front_end.make_task(config, source)
         plan = make_plan(front_end, config, task, student, teacher, data.shape)

@@ -25,6 +25,7 @@ from stagewise_kd.runs.experiment import Experiment
 from stagewise_kd.runs.foreign import check_of, val_may_be_seen
 from stagewise_kd.runs.front_end import FrontEnd, load_data
 from stagewise_kd.runs.method import method_of, stage_length
+from stagewise_kd.runs.own_networks import measure
 from stagewise_kd.runs.teacher import needs_teacher, trained_teacher
 from stagewise_kd.system.errors import UserError
 from stagewise_kd.system.names import Config, method_name
@@ -130,8 +131,7 @@ def make_plan(
         shape: of the images: channels, height and width.
     """
     stages = len(student.of_role("encoder")) + 1  # of stagewise distillation
-    for net in (student, teacher) if teacher else (student,):
-        net.measure(shape)
+    measure((student, teacher) if teacher else (student,), shape)
     method = instantiate(config["method"], **front_end.method_options(config))
     plan: Plan = method(task, student, teacher, epochs=stage_length(config, stages))
     return in_steps(plan) if config["steps"] else plan

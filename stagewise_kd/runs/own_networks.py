@@ -136,14 +136,26 @@ def classes_of(student: BlockNet, teacher: BlockNet | None, shape: tuple[int, ..
     """
     nets = [net for net in (student, teacher) if net is not None]
     counts = [_logits(net, shape).shape[1] for net in nets]
-    for net in nets:
-        net.measure(shape)
+    measure(nets, shape)
     if len({*counts}) > 1:
         raise UserError(
             f"the student tells {counts[0]} classes apart, the teacher {counts[1]}; build the "
             f"student with {counts[1]}"
         )
     return int(counts[0])
+
+
+def measure(nets: Sequence[BlockNet], shape: tuple[int, ...]) -> None:
+    """Find the shapes of the features of networks for images (C, H, W).
+
+    Raises:
+        UserError: a network cannot take them.
+    """
+    for net in nets:
+        try:
+            net.measure(shape)
+        except Exception as error:  # of the network's own code any
+            raise cannot_take(name_of(net), shape, error) from None
 
 
 def _logits(net: BlockNet, shape: tuple[int, ...]) -> Tensor:
