@@ -103,8 +103,7 @@ def _inherits(config: Config) -> bool:
 
 def _inherit(config: Config, student: BlockNet, teacher: BlockNet, shape: Shape) -> str | None:
     """Start the student with the teacher's weights, and tell what it has of them."""
-    for net in (student, teacher):
-        net.measure(shape)
+    measure((student, teacher), shape)
     try:
         pairs = matched(student, teacher, config["match"]["pairs"], ("encoder", "decoder"))
     except UserError:  # whichever method matches features says so

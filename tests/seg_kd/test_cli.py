@@ -374,6 +374,10 @@ class TestBadInput:
             (["data=camvid", "data.root=nowhere"], ["nowhere: no such folder"]),
             (["data=camvid"], ["needs data.root"]),
             (["student.width=0"], ["student.width=0"]),
+            (
+                ["model=pan", "teacher.checkpoint=null"],
+                ["cannot take images of (3, 32, 32)", "Output size is too small"],
+            ),
         ],
     )
     def test_override(self, command, capsys, overrides, words):
