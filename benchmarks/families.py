@@ -53,14 +53,9 @@ def main() -> None:
 def timed(base: list[str], method: str, out: Path, seconds: float) -> Path:
     """The folder of a run of a method that trains for about so many seconds."""
     folder = out / method
-    if not (folder / "manifest.json").is_file():
-        one = run([*base, f"method={method}", "epochs=1", "reuse=false"], out / f"{method}-1")
-        two = run([*base, f"method={method}", "epochs=3", "reuse=false"], out / f"{method}-3")
-        epoch = (two - one) / 2  # without what a run begins with
-        fits = max(1, round((seconds - one + epoch) / epoch))
-        (out / f"{method}.txt").write_text(str(fits), encoding="utf-8")
-    fits = int((out / f"{method}.txt").read_text(encoding="utf-8"))
-    run([*base, f"method={method}", f"epochs={fits}", "reuse=false"], folder)
+    command = [*base, f"method={method}", "reuse=false"]
+    epoch = run([*command, "epochs=1"], out / f"{method}-1")
+    run([*command, f"epochs={max(1, round(seconds / epoch))}"], folder)
     return folder
 
 

@@ -134,7 +134,9 @@ def _train_stage(
     last = folder / LAST
     start = _next_round(last)
     run.drop_metrics(stage.name, pace.span(start).start)
-    drawing = (fitting.batch_size, fitting.seed, fitting.workers, feeds.views, pace, start)
+    # of a stage that only lacks its record the last round, as Lightning warns of an empty one
+    first = min(start, pace.rounds - 1)
+    drawing = (fitting.batch_size, fitting.seed, fitting.workers, feeds.views, pace, first)
     loaders = (
         train_loader(feeds.train, *drawing),
         val_loader(feeds.val, 4 * fitting.batch_size, fitting.workers),
