@@ -53,10 +53,11 @@ def with_head(student: BlockNet, teacher: BlockNet, image: Shape) -> BlockNet:
     ours, theirs = student.shapes[bodies[-1].name], teacher.shapes[last.name]
     try:
         between = adapter(ours, theirs, image, False)
-    except ValueError as error:
+    except ValueError:
         raise UserError(
             f"method.head=teacher: the student's last feature {bodies[-1].name!r} is {ours}, the "
-            f"teacher's {last.name!r} {theirs}; {error}, or method.head=labels"
+            f"teacher's {last.name!r} {theirs}; only their widths may differ: set "
+            "method.head=labels, or pick a student of the teacher's strides"
         ) from None
     model = Headed([block.module for block in bodies], between, deepcopy(head.module))
     blocks = [*bodies]
