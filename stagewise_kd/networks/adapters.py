@@ -93,7 +93,8 @@ class Resize(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, C, H, W) to (B, C, *size)."""
-        return F.interpolate(x, self.size, mode="bilinear", antialias=True)
+        wide = x.float()  # bfloat16 is not implemented on CPUs
+        return F.interpolate(wide, self.size, mode="bilinear", antialias=True).to(x.dtype)
 
 
 class FromMap(nn.Module):

@@ -72,3 +72,12 @@ def test_what_is_no_map_and_cannot_be_one():
         adapter((4,), (5, 6, 8), IMAGE, True)
     with pytest.raises(ValueError, match="1 tokens do not lie on a grid"):
         adapter((1, 4), (5, 6, 8), IMAGE, True)
+
+
+def test_half_precision_is_resized():
+    made = adapter((4, 12, 16), (4, 6, 8), IMAGE, True)
+    assert isinstance(made, nn.Sequential)
+    feature = torch.rand(2, 4, 12, 16)
+    found = made[1](feature.bfloat16())
+    assert found.dtype == torch.bfloat16
+    assert torch.allclose(found.float(), made[1](feature), atol=0.02)
