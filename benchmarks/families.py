@@ -3,7 +3,7 @@
 python -m benchmarks.families --cifar10 DIR --camvid DIR --out DIR [--seconds 120] [--only NAME …]
 
 Each pair runs three methods for about as many seconds: a run of one epoch tells how many epochs
-fit, feature caches and all. Teachers are trained by the first run, or taken from --teachers, a
+fit, feature caches and all; baselines get the seconds that stagewise distillation took. Teachers are trained by the first run, or taken from --teachers, a
 folder of checkpoints NAME. Prints a table of the runs; a finished run is not run again.
 """
 
@@ -46,17 +46,17 @@ def main() -> None:
         own = [*args.teachers.glob(f"{pair}*")] if args.teachers else []
         taught = [f"teacher.checkpoint={own[0].absolute()}"] if own else []
         base = [f"{front_end}_kd", *overrides, f"data.root={root}", *taught]
-        done = [timed(base, method, args.out / pair, args.seconds) for method in METHODS]
-        print_runs(done)
+        seconds = args.seconds
+        for method in METHODS:
+            seconds = timed(base, method, args.out / pair, seconds)
+        print_runs([args.out / pair / method for method in METHODS])
 
 
-def timed(base: list[str], method: str, out: Path, seconds: float) -> Path:
-    """The folder of a run of a method that trains for about so many seconds."""
-    folder = out / method
+def timed(base: list[str], method: str, out: Path, seconds: float) -> float:
+    """Train by a method for about so many seconds, at least an epoch; the seconds that it took."""
     command = [*base, f"method={method}", "reuse=false"]
     epoch = run([*command, "epochs=1"], out / f"{method}-1")
-    run([*command, f"epochs={max(1, round(seconds / epoch))}"], folder)
-    return folder
+    return run([*command, f"epochs={max(1, round(seconds / epoch))}"], out / method)
 
 
 def run(command: list[str], out: Path) -> float:
