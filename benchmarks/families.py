@@ -3,8 +3,9 @@
 python -m benchmarks.families --cifar10 DIR --camvid DIR --out DIR [--seconds 120] [--only NAME …]
 
 Each pair runs three methods for about as many seconds: a run of one epoch tells how many epochs
-fit, feature caches and all; baselines get the seconds that stagewise distillation took. Teachers are trained by the first run, or taken from --teachers, a
-folder of checkpoints NAME. Prints a table of the runs; a finished run is not run again.
+fit, feature caches and all; baselines get the seconds that stagewise distillation took. Teachers
+are trained by the first run, or taken from --teachers, a folder of checkpoints NAME. Prints a table
+of the runs; a finished run is not run again.
 """
 
 import argparse
