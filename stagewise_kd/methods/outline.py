@@ -44,9 +44,14 @@ def outline(stage: Stage) -> dict[str, Any]:
     }
 
 
+def matches(plan: Plan) -> list[Term]:
+    """The terms that match features."""
+    return [t for stage in plan for t in stage.terms if t.teacher not in (None, LOGITS)]
+
+
 def brief(plan: Plan) -> list[str]:
     """A line of what the student learns from the teacher's features, and what from labels."""
-    terms = [t for stage in plan for t in stage.terms if t.teacher not in (None, LOGITS)]
+    terms = matches(plan)
     pairs = [t.student if t.student == t.teacher else f"{t.student} ← {t.teacher}" for t in terms]
     named = [name for stage in plan if stage.sees_labels for name in stage.trains]
     rest = [n for n in dict.fromkeys(named) if n not in {term.student for term in terms}]

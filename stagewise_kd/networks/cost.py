@@ -2,7 +2,8 @@
 
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -51,12 +52,16 @@ def cost(net: BlockNet, shape: tuple[int, ...]) -> dict[str, float]:
     image = torch.zeros(1, *shape, device=net.mean.device)
     with torch.inference_mode():
         net(image)  # the first time blocks are tried out, too
-        with FlopCounterMode(display=False) as counter:
-            net(image)
-    return {
-        "params": sum(parameter.numel() for parameter in net.model.parameters()),
-        "macs": counter.get_total_flops() // 2,
-    }
+        counted = macs(partial(net, image))
+    params = sum(parameter.numel() for parameter in net.model.parameters())
+    return {"params": params, "macs": counted}
+
+
+def macs(run: Callable[[], Any]) -> int:
+    """Multiply-adds of convolutions and linear layers in what a function computes."""
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops() // 2
 
 
 @torch.inference_mode()

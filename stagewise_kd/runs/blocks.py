@@ -8,9 +8,10 @@ from torch import nn
 
 from stagewise_kd.comparison.report import print_table
 from stagewise_kd.methods.checks import Adapters, behind, check_plan
+from stagewise_kd.methods.outline import matches
 from stagewise_kd.methods.plan import Plan, Term
 from stagewise_kd.networks.adapters import Resize
-from stagewise_kd.networks.blocks import LOGITS, BlockNet
+from stagewise_kd.networks.blocks import BlockNet
 from stagewise_kd.networks.cost import block_costs
 from stagewise_kd.networks.matching import resolution
 from stagewise_kd.runs.build import make_plan, make_student
@@ -59,7 +60,7 @@ def blocks_table(
 ) -> pd.DataFrame:
     """The student's blocks, what each learns from, and the teacher's blocks beside it."""
     ours, theirs = _told(student), _told(teacher) if teacher else {}
-    source = {term.student: term for term in _taught(plan)}
+    source = {term.student: term for term in matches(plan)}
     rows, left = [], list(theirs)
     for name, told in ours.items():
         term = source.get(name)
@@ -79,12 +80,6 @@ def blocks_table(
 
 def _alone(name: str, told: Row) -> Row:
     return [*[""] * len(COLUMNS), "", name, *told]
-
-
-def _taught(plan: Plan) -> list[Term]:
-    """The terms that match features."""
-    terms = [term for stage in plan for term in stage.terms]
-    return [term for term in terms if term.teacher not in (None, LOGITS)]
 
 
 def _adapter(adapters: Adapters, plan: Plan, term: Term) -> list[str]:

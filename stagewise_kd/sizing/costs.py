@@ -10,8 +10,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from stagewise_kd.networks.cost import macs
 from stagewise_kd.networks.tracing import modes_kept
 from stagewise_kd.sizing.alternatives import KEEP, Choices
 from stagewise_kd.sizing.calls import forwards
@@ -84,13 +84,6 @@ def _macs(model: nn.Module, space: Sequence[Choices], image: Tensor) -> Costs:
         for choices in space
     }
     return Costs("macs", macs(partial(model, image)), blocks)
-
-
-def macs(run: Callable[[], Any]) -> float:
-    """Multiply-adds of convolutions and linear layers in what a function computes."""
-    with FlopCounterMode(display=False) as counter:
-        run()
-    return counter.get_total_flops() / 2
 
 
 def _latencies(model: nn.Module, space: Sequence[Choices], image: Tensor) -> Costs:

@@ -8,14 +8,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from stagewise_kd.methods.losses import soft_cross_entropy
 from stagewise_kd.networks.tracing import modes_kept
 from stagewise_kd.sizing.alternatives import KEEP, Choices
 from stagewise_kd.sizing.calls import forwards, recorded
 from stagewise_kd.system.files import read_json, write_json
 
 BATCH = 50  # images whose features are held at a time
+divergence = partial(soft_cross_entropy, temperature=1.0)
 Table = dict[str, dict[str, float]]
 
 
@@ -30,22 +31,6 @@ class Scores:
 
     kl: Table
     error: Table
-
-
-def divergence(logits: Tensor, target: Tensor) -> Tensor:
-    """KL divergence of predictions from those of a target, summed over pixels, mean over them.
-
-    Args:
-        logits: (B, K) or (B, K, H, W); K is 1 where there are two classes.
-        target: likewise.
-
-    Returns:
-        A scalar, the mean over images and pixels.
-    """
-    if logits.shape[1] == 1:
-        logits, target = (torch.cat([torch.zeros_like(x), x], 1) for x in (logits, target))
-    ours, theirs = (x.float().log_softmax(1) for x in (logits, target))
-    return F.kl_div(ours, theirs, reduction="none", log_target=True).sum(1).mean()
 
 
 def score(

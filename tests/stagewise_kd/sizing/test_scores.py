@@ -26,7 +26,7 @@ def test_divergence_of_two_classes_by_hand():
     assert divergence(logits, target) == pytest.approx(expected)
     one = divergence(torch.tensor([[-math.log(3)]]), torch.tensor([[0.0]]))  # of one logit
     assert one == pytest.approx(expected)
-    masks = divergence(logits.view(1, 2, 1, 1).expand(2, 2, 3, 3), target.view(1, 2, 1, 1))
+    masks = divergence(*(x.view(1, 2, 1, 1).expand(2, 2, 3, 3) for x in (logits, target)))
     assert masks == pytest.approx(expected)
 
 
