@@ -1,4 +1,4 @@
-"""The command line: cls-kd run | blocks | status | compare | evaluate | predict."""
+"""The command line: cls-kd run | blocks | shrink | status | compare | evaluate | predict."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "Shrink a trained image classifier, block by block.",
         _run,
         _blocks,
+        _shrink,
         _evaluate,
         _predict,
         {"--top": (3, "how many classes an image")},
@@ -37,6 +38,13 @@ def _blocks(cfg: object) -> None:
     from stagewise_kd.runs.blocks import show_blocks
 
     show_blocks(front_end, cfg)  # type: ignore[arg-type]
+
+
+def _shrink(cfg: object) -> None:
+    from cls_kd import front_end
+    from stagewise_kd.runs.sizes import show_sizes
+
+    show_sizes(front_end, cfg)  # type: ignore[arg-type]
 
 
 def _evaluate(args: "Namespace") -> None:

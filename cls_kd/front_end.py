@@ -88,9 +88,9 @@ def method_options(config: Config) -> dict[str, Any]:
     return {}
 
 
-def told(config: Config, student: BlockNet) -> str | None:
+def told(config: Config, student: BlockNet) -> list[str]:
     """Nothing more of a student than the tables tell."""
-    return None
+    return []
 
 
 def teacher_changes(config: Config) -> Config:

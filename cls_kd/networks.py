@@ -17,7 +17,7 @@ from stagewise_kd.networks.names import LIBRARIES, is_function, library
 from stagewise_kd.networks.resnet import DEPTHS, Head, resnet
 from stagewise_kd.runs.own_function import own_model
 from stagewise_kd.system.errors import UserError
-from stagewise_kd.system.names import Config
+from stagewise_kd.system.names import SHRUNK, Config
 from stagewise_kd.system.weights import load_weights
 
 
@@ -27,6 +27,8 @@ def network_faults(config: Config) -> list[str]:
     for who in ("student", "teacher"):
         settings = config[who] or {}
         name = settings.get("name", "resnet10")
+        if name == SHRUNK and who == "student":
+            continue
         if not (name in DEPTHS or is_function(name) or library(name) in LIBRARIES):
             faults.append(
                 f"{who}={name}: there are {', '.join(DEPTHS)}, timm/NAME, torchvision/NAME and "

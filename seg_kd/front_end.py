@@ -17,19 +17,27 @@ from stagewise_kd.networks.encoders import checked_width
 from stagewise_kd.networks.segmenters import argument_names, is_width, segmenter
 from stagewise_kd.runs.method import method_of
 from stagewise_kd.system.errors import UserError
-from stagewise_kd.system.names import Config
+from stagewise_kd.system.names import SHRUNK, Config
 
 PACKAGE = "seg_kd"
 TASK = Segmentation.name
 
 
 def check(config: Config) -> None:
-    """Check that method and decoder go together.
+    """Check that method, student and decoder go together.
 
     Raises:
         UserError: they do not.
     """
     teacher_module.check_decoder(config["decoder"], method_of(config))
+    student, decoder = config["student"]["name"], config["decoder"]["name"]
+    if (student == SHRUNK and decoder not in (SHRUNK, "teacher")) or (
+        student != SHRUNK and decoder == SHRUNK
+    ):
+        raise UserError(
+            f"student={student} decoder={decoder}: a shrunk student has decoder={SHRUNK} or "
+            "decoder=teacher, others have default, matched or teacher"
+        )
 
 
 def make_views(config: Config, source: Source) -> tuple[Transform, Transform]:
@@ -95,16 +103,20 @@ def make_student(config: Config, source: Source, teacher: BlockNet | None) -> Bl
 
 
 def method_options(config: Config) -> dict[str, Any]:
-    """A decoder that does not train is kept as the teacher's."""
-    return {} if config["decoder"]["train"] else {"head": "teacher"}
+    """A decoder that does not train is kept as the teacher's, but for one that was shrunk."""
+    decoder = config["decoder"]
+    if decoder["train"] and config["data"].get("labelled", True):
+        return {}
+    learns = {"distill_decoder": True} if decoder["name"] == SHRUNK else {}
+    return learns if decoder["train"] else {"head": "teacher", **learns}
 
 
-def told(config: Config, student: BlockNet) -> str | None:
+def told(config: Config, student: BlockNet) -> list[str]:
     """Of a student with a matched decoder, what that is made of."""
     if config["decoder"]["name"] != "matched" or student.origin is None:
-        return None
+        return []
     made = describe_decoder(student.origin.arguments)
-    return f"matched decoder: {made}" if made else None
+    return [f"matched decoder: {made}"] if made else []
 
 
 def teacher_changes(config: Config) -> Config:

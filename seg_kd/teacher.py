@@ -10,6 +10,7 @@ from stagewise_kd.networks.blocks import BlockNet
 from stagewise_kd.networks.encoders import timms_name
 from stagewise_kd.runs.student import open_student
 from stagewise_kd.system.errors import UserError, raise_faults
+from stagewise_kd.system.names import SHRUNK
 
 
 def load_teacher(config: dict[str, Any], network: dict[str, Any], classes: list[str]) -> BlockNet:
@@ -90,7 +91,7 @@ def check_decoder(decoder: dict[str, Any], method: Method) -> None:
             "decoder=teacher: the method takes nothing from a teacher; "
             "use decoder=default or decoder=matched"
         )
-    if not decoder["train"] and not (name == "teacher" and takes(method, "head")):
+    if not decoder["train"] and not (name in ("teacher", SHRUNK) and takes(method, "head")):
         raise UserError(
             "decoder.train=false keeps the teacher's decoder under a distilled encoder; "
             "set decoder=teacher method=stagewise"

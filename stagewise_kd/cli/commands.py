@@ -1,4 +1,4 @@
-"""The commands that both command lines have: run, blocks, status, compare, evaluate, predict."""
+"""The commands that both command lines have, from run to predict."""
 
 import argparse
 import sys
@@ -26,6 +26,7 @@ class CommandLine:
         about: one line of help.
         run: runs a composed config.
         blocks: shows how the networks of one are cut and matched.
+        shrink: shows the sizes of a teacher that targets allow.
         evaluate: does `evaluate` with `args.run`, `args.overrides`, `args.factory`.
         predict: does `predict` with `args.run`, `args.paths`, `args.out`, `args.factory` and its
             own options.
@@ -37,6 +38,7 @@ class CommandLine:
     about: str
     run: Callable[[Any], object]
     blocks: Callable[[Any], object]
+    shrink: Callable[[Any], object]
     evaluate: Do
     predict: Do
     predict_options: dict[str, tuple[int, str]]
@@ -48,7 +50,7 @@ class CommandLine:
         sys.exit(guarded(lambda: self._work(given)))
 
     def _work(self, argv: list[str]) -> None:
-        composed = {"run": self.run, "blocks": self.blocks}
+        composed = {"run": self.run, "blocks": self.blocks, "shrink": self.shrink}
         if not argv or argv[0] not in composed:
             args = self._parser().parse_args(argv)
             args.do(args)
@@ -59,17 +61,21 @@ class CommandLine:
         else:
             from stagewise_kd.cli.hydra_app import hydra_run
 
-            hydra_run(self.name, composed[argv[0]], argv[1:], studies=argv[0] == "run")
+            own = ["student=shrunk"] if argv[0] == "shrink" else []
+            hydra_run(self.name, composed[argv[0]], [*own, *argv[1:]], studies=argv[0] == "run")
 
     def _parser(self) -> argparse.ArgumentParser:
         parser = argparse.ArgumentParser(prog=f"{self.name}-kd", description=self.about)
-        names = "{run,blocks,status,compare,evaluate,predict}"
+        names = "{run,blocks,shrink,status,compare,evaluate,predict}"
         commands = parser.add_subparsers(required=True, metavar=names)
         commands.add_parser(
             "run", help="one experiment into one run folder; run --help tells the settings"
         )
         commands.add_parser(
             "blocks", help="how the networks of a run are cut and matched; trains nothing"
+        )
+        commands.add_parser(
+            "shrink", help="sizes of a teacher that a target allows; trains no student"
         )
         status = commands.add_parser("status", help="how far the jobs of a study are")
         status.add_argument("study", type=path_of, metavar="STUDY", help="its out=DIR")

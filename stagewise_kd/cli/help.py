@@ -22,6 +22,12 @@ One experiment, into one run folder. The same command goes on with an unfinished
 How the networks of `run` with the same settings are cut into blocks, and what learns from what.
 It trains nothing and writes nothing.
 """,
+    "shrink": """\
+The sizes of a trained teacher with blocks left out or narrower: what each loses, as predicted and
+measured before any training. With target.macs, .params or .latency also which blocks change.
+
+  out=DIR                            keeps table, figure and scores
+""",
 }
 CHOICES = "Choices; the first one is the default:\n"
 END = """\

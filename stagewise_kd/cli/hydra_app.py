@@ -37,7 +37,7 @@ def hydra_run(
     given = [item for item in overrides if item not in MULTIRUN]
     study = len(given) < len(overrides)
     if study and not studies:
-        raise UserError("-m: is for run; show the blocks of one job at a time")
+        raise UserError("-m: is for run; blocks and shrink show one job at a time")
     settings = [as_typed(item, study) for item in given]
     # Hydra wants the flag first, and none beside another such as --cfg.
     shows = any(item.startswith("--") for item in settings)

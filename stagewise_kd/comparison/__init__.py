@@ -14,6 +14,7 @@ __all__ = [
     "runs",
     "scratch",
     "settings",
+    "sizes",
     "table",
     "trends",
 ]

@@ -15,24 +15,25 @@ class Origin:
     """The function that built a network.
 
     Args:
-        build: its path, below `stagewise_kd.networks`; it returns a `BlockNet`.
+        build: its path, below `stagewise_kd.networks`; it returns a `BlockNet`. None: the user's
+            own code, to whose network `arguments["recipe"]` is applied.
         arguments: plain values.
         files: JSON files by which the network's own library opens a folder of its weights.
     """
 
-    build: str
+    build: str | None
     arguments: dict[str, Any]
     files: dict[str, Any] = field(default_factory=dict)
 
 
-def rebuild(build: str, arguments: dict[str, Any]) -> Any:
+def rebuild(build: str | None, arguments: dict[str, Any]) -> Any:
     """The network of a function and its arguments, with random weights.
 
     Raises:
         UserError: the function is not one of ours.
     """
-    home, _, name = build.rpartition(".")
-    module = import_module(home) if build.startswith(HOME) and find_spec(home) else None
+    home, _, name = (build or "").rpartition(".")
+    module = import_module(home) if home.startswith(HOME) and find_spec(home) else None
     function = getattr(module, name, None)
     # not what a module there has imported
     if getattr(function, "__module__", None) != home or function is None:

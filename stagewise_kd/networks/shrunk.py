@@ -33,7 +33,12 @@ def shrunk(build: str, arguments: dict[str, Any], recipe: Recipe, shape: Sequenc
     """
     net: BlockNet = rebuild(build, arguments)
     origin = shrunk_origin(Origin(build, arguments), recipe, shape)
-    return cut_again(apply(net.model, recipe), net, shape, origin)
+    return cut_again(apply(net.model, recipe), net, shape, origin, **cuts(arguments))
+
+
+def cuts(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """How a network is cut, out of all that it is built with."""
+    return {"at": arguments.get("at"), "no_trace": arguments.get("no_trace") or ()}
 
 
 def shrunk_origin(whole: Origin, recipe: Recipe, shape: Sequence[int]) -> Origin:
@@ -49,7 +54,12 @@ def shrunk_origin(whole: Origin, recipe: Recipe, shape: Sequence[int]) -> Origin
 
 
 def cut_again(
-    model: nn.Module, like: BlockNet, shape: Sequence[int], origin: Origin | None
+    model: nn.Module,
+    like: BlockNet,
+    shape: Sequence[int],
+    origin: Origin | None,
+    at: Sequence[str] | None = None,
+    no_trace: Sequence[str] = (),
 ) -> BlockNet:
     """A changed network as blocks, with the normalization of the whole one.
 
@@ -58,10 +68,12 @@ def cut_again(
         like: the whole one.
         shape: channels, height and width of an image.
         origin: what builds the changed network again, if anything does.
+        at: names of the modules at whose ends it is cut; None: found.
+        no_trace: names of modules that cannot be traced, and stay whole.
     """
     example = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
     mean, std = (values.flatten().tolist() for values in (like.mean, like.std))
-    net = cut(model, example, mean=mean, std=std)
+    net = cut(model, example, at, mean=mean, std=std, no_trace=no_trace)
     net.origin = origin
     return net
 

@@ -19,6 +19,8 @@ __all__ = [
     "predict",
     "run",
     "shrink",
+    "shrunk",
+    "sizes",
     "status",
     "student",
     "study",

@@ -41,7 +41,7 @@ def show_blocks(front_end: FrontEnd, cfg: DictConfig) -> None:
     given = config["teacher"]
     make = front_end.load_teacher if given and given["checkpoint"] else front_end.untrained_teacher
     teacher = make(config, source) if given else None
-    student, _ = make_student(front_end, config, source, teacher, data.shape)
+    student = make_student(front_end, config, source, teacher, data).net
     nets = (student, teacher) if teacher else (student,)
     measure(nets, data.shape)
     try:

@@ -10,6 +10,7 @@ from hydra.utils import instantiate
 
 from stagewise_kd.cache.budget import Caching
 from stagewise_kd.data.identity import source_hash
+from stagewise_kd.data.loaders import Data
 from stagewise_kd.data.samples import Source
 from stagewise_kd.methods.checks import check_plan
 from stagewise_kd.methods.method import about
@@ -26,9 +27,11 @@ from stagewise_kd.runs.foreign import check_of, val_may_be_seen
 from stagewise_kd.runs.front_end import FrontEnd, load_data
 from stagewise_kd.runs.method import method_of, stage_length
 from stagewise_kd.runs.own_networks import measure
+from stagewise_kd.runs.shrunk import Start, shrunk_student
 from stagewise_kd.runs.teacher import needs_teacher, trained_teacher
 from stagewise_kd.system.errors import UserError
-from stagewise_kd.system.names import Config, method_name
+from stagewise_kd.system.files import read_json
+from stagewise_kd.system.names import SHRUNK, Config, method_name, student_name
 from stagewise_kd.tracking.trackers import no_tracker
 from stagewise_kd.training.setup import Fitting, Setup
 
@@ -53,7 +56,7 @@ def build(front_end: FrontEnd, config: Config, text: str, out: Path) -> Experime
     seen, check = val_may_be_seen(config, source, data.splits["val"]), check_of(config)
     if needs_teacher(config):
         teacher = front_end.untrained_teacher(config, source)
-        student, _ = make_student(front_end, config, source, teacher, data.shape)
+        student = make_student(front_end, config, source, teacher, data).net
         # before hours of training
         plan = make_plan(front_end, config, task, student, teacher, data.shape)
         check_plan(plan, student, teacher, data.shape)
@@ -62,7 +65,9 @@ def build(front_end: FrontEnd, config: Config, text: str, out: Path) -> Experime
             config = trained_teacher(partial(build, front_end), config, front_end, source)
     has_teacher = config["teacher"] and config["teacher"]["checkpoint"]
     trained = front_end.load_teacher(config, source) if has_teacher else None
-    student, start = make_student(front_end, config, source, trained, data.shape)
+    manifest = read_json(out / "manifest.json") or {}
+    start = make_student(front_end, config, source, trained, data, manifest.get("choice"))
+    student = start.net
     facts = make_facts(config, task) | {"val_may_be_seen": seen}
     if images := config["data"].get("images"):
         facts["data_fraction"] = round(images / len(source.train.names), 6)
@@ -70,29 +75,40 @@ def build(front_end: FrontEnd, config: Config, text: str, out: Path) -> Experime
     described = {"classes": classes, "palette": source.palette, "size": size}
     setup = Setup(student, trained, task, data, make_fitting(config, facts, out))
     plan = make_plan(front_end, config, task, student, trained, data.shape)
-    said = [line for line in (start, front_end.told(config, student)) if line]
-    return Experiment(setup, plan, facts, text, described, source_hash(source), check, said)
+    said = [*start.said, *front_end.told(config, student)]
+    known = source_hash(source)
+    return Experiment(setup, plan, facts, text, described, known, check, said, start.choice)
 
 
 def make_student(
-    front_end: FrontEnd, config: Config, source: Source, teacher: BlockNet | None, shape: Shape
-) -> tuple[BlockNet, str | None]:
-    """The student as it starts, and a line of what it has of the teacher.
+    front_end: FrontEnd,
+    config: Config,
+    source: Source,
+    teacher: BlockNet | None,
+    data: Data,
+    choice: dict[str, Any] | None = None,
+) -> Start:
+    """The student as it starts.
 
     Args:
         front_end: of the task.
         config: the resolved config.
         source: the data set.
         teacher: the trained one, or one of its shape.
-        shape: of the images: channels, height and width.
+        data: its splits.
+        choice: of a shrunk student that has started before.
     """
+    if config["student"]["name"] == SHRUNK:
+        if teacher is None:
+            raise UserError("student=shrunk: is made of a trained teacher: teacher.checkpoint=FILE")
+        return shrunk_student(front_end, config, source, data, teacher, choice)
     student = front_end.make_student(config, source, teacher)
     if teacher is None:
-        return student, None
-    line = _inherit(config, student, teacher, shape) if _inherits(config) else None
+        return Start(student, [])
+    said = _inherit(config, student, teacher, data.shape) if _inherits(config) else []
     options = config["method"] | front_end.method_options(config)
     keeps = options.get("head") == "teacher"
-    return with_head(student, teacher, shape) if keeps else student, line
+    return Start(with_head(student, teacher, data.shape) if keeps else student, said)
 
 
 def _inherits(config: Config) -> bool:
@@ -101,14 +117,14 @@ def _inherits(config: Config) -> bool:
     return init == "teacher" or (init is None and about(method_of(config)).needs_teacher)
 
 
-def _inherit(config: Config, student: BlockNet, teacher: BlockNet, shape: Shape) -> str | None:
+def _inherit(config: Config, student: BlockNet, teacher: BlockNet, shape: Shape) -> list[str]:
     """Start the student with the teacher's weights, and tell what it has of them."""
     measure((student, teacher), shape)
     try:
         pairs = matched(student, teacher, config["match"]["pairs"], ("encoder", "decoder"))
     except UserError:  # whichever method matches features says so
-        return None
-    return f"student: {inherit(student, teacher, pairs)}"
+        return []
+    return [f"student: {inherit(student, teacher, pairs)}"]
 
 
 def make_plan(
@@ -176,7 +192,7 @@ def make_facts(config: Config, task: Task) -> dict[str, Any]:
         "data_fraction": config["data"]["fraction"],
         "method": method_name(config),
         **asdict(told),
-        "student": config["student"]["name"],
+        "student": student_name(config),
         "teacher": teacher["name"] if teacher else None,
         "teacher_checkpoint": teacher["checkpoint"] if teacher else None,
         "decoder": decoder["name"] if decoder else None,

@@ -9,9 +9,10 @@ from omegaconf import DictConfig, OmegaConf
 from stagewise_kd.methods.usual import usual_options
 from stagewise_kd.networks.names import name_fault
 from stagewise_kd.runs.overrides import ABSOLUTE
-from stagewise_kd.system.errors import raise_faults
+from stagewise_kd.sizing.target import target_of
+from stagewise_kd.system.errors import UserError, raise_faults
 from stagewise_kd.system.files import path_of
-from stagewise_kd.system.names import Config
+from stagewise_kd.system.names import SHRUNK, Config
 
 DTYPES = ("bfloat16", "float16", "float32")
 
@@ -85,6 +86,7 @@ def check_values(config: Config) -> None:
     if (init := config["student"].get("init")) not in (None, "teacher", "random"):
         faults.append(f"student.init={init}: give teacher or random")
     faults += _teacher_faults(config.get("teacher") or {})
+    faults += _target_faults(config)
     faults += _network_faults(config)
     if not isinstance(config["lr"], int | float) or not config["lr"] > 0:
         faults.append(f"lr={config['lr']}: give a number above 0")
@@ -98,6 +100,22 @@ def _teacher_faults(teacher: dict[str, Any]) -> list[str]:
         faults.append(f"teacher.prefix={prefix}: is for a teacher.checkpoint that is a file")
     if check not in (None, True, False):
         faults.append(f"teacher.check={check}: give true or false")
+    return faults
+
+
+def _target_faults(config: Config) -> list[str]:
+    target, steps = config.get("target") or {}, (config.get("shrink") or {}).get("score_steps", 0)
+    faults = []
+    if not isinstance(steps, int) or steps < 0:
+        faults.append(f"shrink.score_steps={steps}: give a whole number from 0 up")
+    if config["student"]["name"] != SHRUNK:
+        given = [f"target.{k}={v}" for k, v in target.items() if v is not None]
+        return faults + [f"{', '.join(given)}: is for student=shrunk"] * bool(given)
+    if any(value is not None for value in target.values()):
+        try:
+            target_of(target, "target.")
+        except UserError as error:
+            faults.append(str(error))
     return faults
 
 

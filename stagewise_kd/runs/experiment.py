@@ -58,6 +58,7 @@ class Experiment:
         dataset_hash: the content of the whole data set, by which comparisons know it.
         check: whether a teacher that is no better than chance ends the run.
         said: lines about the student, said before it trains.
+        choice: of a shrunk student, kept for when the run goes on.
     """
 
     setup: Setup
@@ -68,6 +69,7 @@ class Experiment:
     dataset_hash: str | None = None
     check: Check = "warn"
     said: Sequence[str] = ()
+    choice: dict[str, Any] | None = None
 
 
 def bring_to_end(
@@ -185,7 +187,8 @@ def _content(experiment: Experiment) -> dict[str, Any]:
     setup = experiment.setup
     nets = {"student": setup.student, TEACHER: setup.teacher}
     hashes = {name: architecture_hash(net) for name, net in nets.items() if net}
-    return {"dataset_hash": experiment.dataset_hash, "architectures": hashes}
+    own = {"choice": experiment.choice} if experiment.choice else {}
+    return {"dataset_hash": experiment.dataset_hash, "architectures": hashes, **own}
 
 
 def _check_labels(experiment: Experiment) -> None:

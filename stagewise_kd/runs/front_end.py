@@ -64,8 +64,8 @@ class FrontEnd(Protocol):
         """Options of the method that follow from other settings."""
         ...
 
-    def told(self, config: Config, student: BlockNet) -> str | None:
-        """A line about the student, said before it trains."""
+    def told(self, config: Config, student: BlockNet) -> list[str]:
+        """Lines about the student, said before it trains."""
         ...
 
 

@@ -47,7 +47,9 @@ def factory_of(run: Path, name: str | None) -> Callable[[], nn.Module] | None:
         return None
     _, described = described_student(run)
     config: Any = OmegaConf.to_container(OmegaConf.load(run / "config.yaml"))
-    return partial(own_model, name, len(described["classes"]), config["student"].get("arguments"))
+    of_teacher = config["student"]["name"] == "shrunk"  # which is the teacher's network, changed
+    settings = config["teacher" if of_teacher else "student"]
+    return partial(own_model, name, len(described["classes"]), settings.get("arguments"))
 
 
 def _found(name: str) -> Any:

@@ -13,14 +13,14 @@ from stagewise_kd.data.loaders import Feed
 from stagewise_kd.data.own_splits import Given, own_images
 from stagewise_kd.networks.blocks import BlockNet, usual_norm
 from stagewise_kd.networks.cutting import cannot_take, known_cut
-from stagewise_kd.networks.shrunk import Recipe, cut_again, shrunk_origin
+from stagewise_kd.networks.shrunk import Recipe, cut_again, cuts, shrunk_origin
 from stagewise_kd.runs.own_networks import Norm, column, values
 from stagewise_kd.sizing.alternatives import Own, alternatives
-from stagewise_kd.sizing.choice import target_of
 from stagewise_kd.sizing.search import keep, repair, scored, told, within
+from stagewise_kd.sizing.target import target_of
 from stagewise_kd.system.console import console
 from stagewise_kd.system.errors import UserError
-from stagewise_kd.system.files import path_of, writing_into
+from stagewise_kd.system.files import path_of
 
 MOST = 500  # images that alternatives are scored on
 REPAIR_STEPS = 200
@@ -70,7 +70,7 @@ def shrink(
     Raises:
         UserError: no or several targets, one that nothing reaches, no images, no such block.
     """
-    kind, target = target_of({"macs": macs, "params": params, "latency": latency})
+    target = target_of({"macs": macs, "params": params, "latency": latency})
     for name, steps in (("repair_steps", repair_steps), ("score_steps", score_steps)):
         if not isinstance(steps, int) or steps < 0:
             raise UserError(f"{name}={steps}: give a whole number from 0 up")
@@ -84,16 +84,11 @@ def shrink(
     folder = None if out is None else path_of(out)
     with torch.random.fork_rng(devices=[]):
         space = alternatives(net, taken[:2], at, alternatives_of)
-        if folder:
-            with writing_into(folder):
-                space, scores = scored(net, space, taken, score_steps, seed, folder)
-        else:
-            space, scores = scored(net, space, taken, score_steps, seed)
-        smaller = within(net, space, scores.kl, kind, target, taken[:1])
+        space, scores = scored(net, space, taken, score_steps, seed, folder)
+        smaller = within(net, space, scores.kl, target, taken[:1])
         repair(net, smaller, taken, repair_steps, seed)
     if folder:
-        with writing_into(folder):
-            keep(smaller, scores, folder)
+        keep(smaller, scores, folder)
     console.print("\n".join(told(smaller)), soft_wrap=True, highlight=False)
     found: Any = smaller.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     return _with_origin(found.eval().requires_grad_(), smaller.recipe, copy, taken[:2])
@@ -111,7 +106,7 @@ def _with_origin(
         return found if net is not whole else cut_again(found, net, shape, None)
     origin = shrunk_origin(net.origin, recipe, shape)
     if net is whole:
-        return cut_again(found, net, shape, origin)
+        return cut_again(found, net, shape, origin, **cuts(net.origin.arguments))
     found.origin = origin  # type: ignore[assignment]
     return found
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from stagewise_kd.networks.blocks import Block, BlockNet
 from stagewise_kd.networks.origin import rebuild
+from stagewise_kd.networks.shrunk import apply
 from stagewise_kd.system.checkpoints import read_weights
 from stagewise_kd.system.errors import UserError
 from stagewise_kd.system.files import read_json, write_json
@@ -111,6 +112,7 @@ def _built(
         whole = None if isinstance(factory, nn.Module) else factory()
         if not isinstance(whole, nn.Module):
             raise UserError("factory: give a function that returns the network, or its class")
+        apply(whole, described["network"].get("recipe", ()))
         net = BlockNet(whole, [Block("model", whole, ("image",), "head")], (0.0,), (1.0,))
     for name in ("mean", "std"):
         values = torch.tensor(described[name]).view(-1, 1, 1)

@@ -36,7 +36,10 @@ RESULT = "result.json"
 FAILURES = "failures"
 PARTS = str.maketrans("/:", "__")  # what parts a value, as of paths and of names of networks
 # by the name of a run
-TOLD = {"seed", "student", "decoder", "method", "data", "data.fraction", "data.images"}
+TOLD = {
+    *("seed", "student", "decoder", "method", "data", "data.fraction", "data.images"),
+    *("target.macs", "target.params", "target.latency"),
+}
 
 
 @dataclass(frozen=True)

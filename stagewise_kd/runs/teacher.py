@@ -17,6 +17,8 @@ from stagewise_kd.system.files import path_of
 from stagewise_kd.system.names import Config, file_name
 from stagewise_kd.system.processes import rank
 
+OF_STUDENT = ("target", "shrink")
+
 
 def needs_teacher(config: Config) -> bool:
     """Whether the run needs a teacher and has none; one that needs none is scored alone."""
@@ -58,7 +60,8 @@ def trained_teacher(
 def teacher_config(config: Config, front_end: FrontEnd) -> Config:
     """The config of the run that trains the teacher: the teacher as a student without teacher."""
     teacher = config["teacher"]
-    return untracked(config) | {
+    own = {key: value for key, value in untracked(config).items() if key not in OF_STUDENT}
+    return own | {
         "teacher": None,
         "method": {"_target_": "stagewise_kd.methods.no_teacher.no_teacher", "_partial_": True},
         "schedule": "sequential",

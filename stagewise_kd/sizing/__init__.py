@@ -6,8 +6,10 @@ __all__ = [
     "choice",
     "costs",
     "finding",
+    "frontier",
     "hidden",
     "repairing",
     "scores",
     "search",
+    "target",
 ]

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,8 +15,8 @@ from stagewise_kd.networks.cost import macs
 from stagewise_kd.networks.tracing import modes_kept
 from stagewise_kd.sizing.alternatives import KEEP, Choices
 from stagewise_kd.sizing.calls import forwards
+from stagewise_kd.sizing.target import Kind
 
-Kind = Literal["macs", "params", "latency"]
 REPETITIONS = 20
 WARM_UP = 3
 

@@ -2,8 +2,8 @@
 
 import hashlib
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from stagewise_kd.networks.hashes import weights_hash
 from stagewise_kd.networks.shrunk import Change, Recipe
 from stagewise_kd.sizing.alternatives import KEEP, Choices
-from stagewise_kd.sizing.choice import Choice, amount, reached, shown
-from stagewise_kd.sizing.costs import Costs, Kind, costs_of, milliseconds
+from stagewise_kd.sizing.choice import Choice, Losses, reached
+from stagewise_kd.sizing.costs import Costs, costs_of, milliseconds
 from stagewise_kd.sizing.repairing import repair_all, repair_alone
 from stagewise_kd.sizing.scores import Scores, score
+from stagewise_kd.sizing.target import Target, amount, shown
 from stagewise_kd.system.console import console
-from stagewise_kd.system.files import write_json
+from stagewise_kd.system.files import write_json, writing_into
 
 CLOSE = 0.03  # of a latency: how far from its target a network may be measured
 TRIES = 4
@@ -64,6 +65,18 @@ def scored(
         seed: of the order of images.
         out: a folder that keeps the scores of this network on these images, and goes on with them.
     """
+    with nullcontext() if out is None else writing_into(out):
+        return _scored(model, space, images, steps, seed, out)
+
+
+def _scored(
+    model: nn.Module,
+    space: Sequence[Choices],
+    images: Tensor,
+    steps: int,
+    seed: int,
+    out: Path | None,
+) -> tuple[list[Choices], Scores]:
     found = [*space]
     if steps:
         with progress("repairing alternatives") as note:
@@ -78,10 +91,10 @@ def scored(
 def within(
     model: nn.Module,
     space: Sequence[Choices],
-    losses: Mapping[str, Mapping[str, float]],
-    kind: Kind,
-    target: float | str,
+    losses: Losses,
+    target: Target,
     image: Tensor,
+    prefix: str = "",
 ) -> Smaller:
     """The network of least loss within a target; the whole one is left as it is.
 
@@ -92,16 +105,18 @@ def within(
         model: the whole network, in eval mode.
         space: its blocks and their alternatives.
         losses: of the alternatives.
-        kind: of cost.
-        target: a share, or a quantity with its unit.
+        target: a kind of cost, and a share or a quantity with its unit.
         image: one, as the model takes it, (1, C, H, W).
+        prefix: of the target's name in messages.
 
     Raises:
         UserError: nothing is that small.
     """
+    kind, most = target
+    asked = f"{prefix}{kind}={most}"
     costs = costs_of(kind, model, space, image)
-    most = aimed = amount(kind, target, costs.whole)
-    best = built(model, space, reached(costs, losses, most, f"{kind}={target}"), costs)
+    most = aimed = amount(kind, most, costs.whole)
+    best = built(model, space, reached(costs, losses, aimed, asked), costs)
     if kind != "latency":
         return best
     seen: list[tuple[bool, float, Smaller]] = []
@@ -111,7 +126,7 @@ def within(
         if abs(off - 1) < CLOSE or set(best.choice.chosen.values()) == {KEEP}:
             break
         aimed /= off
-        best = built(model, space, reached(costs, losses, aimed, f"{kind}={target}"), costs)
+        best = built(model, space, reached(costs, losses, aimed, asked), costs)
     return min(seen, key=lambda each: each[:2])[2]
 
 
@@ -160,7 +175,8 @@ def told(smaller: Smaller) -> list[str]:
 def keep(smaller: Smaller, scores: Scores, out: Path) -> None:
     """Write the choice, and what it was made from, into a folder."""
     facts = {"choice": asdict(smaller.choice), "costs": asdict(smaller.costs)}
-    write_json(out / "choice.json", facts | {"kl": scores.kl, "error": scores.error})
+    with writing_into(out):
+        write_json(out / "choice.json", facts | asdict(scores))
 
 
 @contextmanager

@@ -4,14 +4,23 @@ import re
 from typing import Any
 
 Config = dict[str, Any]
+SHRUNK = "shrunk"  # student= and decoder= of this name are the teacher's, made smaller
 
 
 def run_name(config: Config) -> str:
     """Readable name of a run: data and fraction / student, decoder, method and seed."""
     data, decoder = config["data"], config.get("decoder")
-    parts = [config["student"]["name"], decoder and decoder["name"], method_name(config)]
+    parts = [student_name(config), decoder and decoder["name"], method_name(config)]
     job = "-".join([file_name(part) for part in parts if part] + [f"s{config['seed']}"])
     return f"{data_name(data['name'], data['fraction'], data.get('images'))}/{job}"
+
+
+def student_name(config: Config) -> str:
+    """Name of the student; of a shrunk one with its target, such as shrunk-macs0.5."""
+    name = str(config["student"]["name"])
+    target = (config.get("target") or {}) if name == SHRUNK else {}
+    asked = [f"{kind}{value}" for kind, value in target.items() if value is not None]
+    return "-".join([name, *asked])
 
 
 def data_name(data: str, fraction: float, images: int | None = None) -> str:

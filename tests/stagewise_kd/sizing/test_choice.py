@@ -9,16 +9,15 @@ import torch
 
 from stagewise_kd.sizing.alternatives import alternatives
 from stagewise_kd.sizing.choice import (
-    amount,
     choice_of,
     choose,
     frontier,
     reached,
     smallest,
-    target_of,
 )
 from stagewise_kd.sizing.costs import Costs, costs_of, macs
 from stagewise_kd.sizing.search import built
+from stagewise_kd.sizing.target import amount, target_of
 from stagewise_kd.system.errors import UserError
 
 from .nets import chain, images
