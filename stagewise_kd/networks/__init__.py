@@ -23,5 +23,4 @@ __all__ = [
     "segmenters",
     "shrunk",
     "tracing",
-    "unet",
 ]

@@ -242,10 +242,10 @@ def test_a_picture_beyond_pillows_limit_is_opened(here):
 
 def test_logits_are_enlarged_as_a_whole_would_be():
     from seg_kd.predict import segment
-    from stagewise_kd.networks.unet import unet as blocks
+    from stagewise_kd.networks.segmenters import segmenter
 
     torch.manual_seed(0)
-    net = blocks("resnet10", 3, depth=3).eval()
+    net = segmenter("unet", "resnet10", 3, arguments={"encoder_depth": 3}).eval()
     image = Image.effect_noise((300, 610), 90).convert("RGB")
     small = torch.from_numpy(np.array(image.resize((64, 32), Image.Resampling.BILINEAR)))
     with torch.no_grad():
@@ -258,10 +258,10 @@ def test_logits_are_enlarged_as_a_whole_would_be():
 
 def test_tiles_agree_with_the_whole_image():
     from seg_kd.predict import segment
-    from stagewise_kd.networks.unet import unet as blocks
+    from stagewise_kd.networks.segmenters import segmenter
 
     torch.manual_seed(0)
-    net = blocks("resnet10", 3, depth=3).eval()
+    net = segmenter("unet", "resnet10", 3, arguments={"encoder_depth": 3}).eval()
     image = Image.effect_noise((352, 224), 90).convert("RGB")
     whole = segment(net, image, None, tile=1024, overlap=128)
     tiled = segment(net, image, None, tile=160, overlap=64)

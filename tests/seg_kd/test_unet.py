@@ -9,7 +9,6 @@ from seg_kd.decoders import decoder_shape, matched
 from seg_kd.networks import open_smp, open_weights
 from stagewise_kd.networks.origin import rebuild
 from stagewise_kd.networks.segmenters import as_blocks, segmenter
-from stagewise_kd.networks.unet import unet
 from stagewise_kd.system.errors import UserError
 
 seg_kd.register()  # the shrunk encoders
@@ -35,34 +34,47 @@ def test_shrunk_encoder_has_the_blocks_of_its_name():
     "options",
     [
         {},
-        {"depth": 3},
-        {"depth": 4, "attention": "scse"},
+        {"arguments": {"encoder_depth": 3}},
+        {"arguments": {"encoder_depth": 4, "decoder_attention_type": "scse"}},
         {"channels": 1, "classes": 1},
         {"channels": 4},
         {"width": 0.5},
         {"convolutions": [1, 1, 2, 1, 1]},
-        {"interpolation": "bilinear", "decoder_channels": [64, 32, 16, 8, 4]},
+        {
+            "arguments": {
+                "decoder_interpolation": "bilinear",
+                "decoder_channels": [64, 32, 16, 8, 4],
+            }
+        },
     ],
     ids=str,
 )
 def test_blocks_give_what_the_model_gives(options):
-    net = unet(**{"encoder": "resnet10", "classes": 5, **options}).eval()
+    net = segmenter("unet", "resnet10", **{"classes": 5, **options}).eval()
     image = torch.rand(2, options.get("channels", 3), 64, 96)
     with torch.no_grad():
         expected = net.model(normalized(net, image))
         assert torch.allclose(net(image), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("options", [{}, {"depth": 4, "attention": "scse"}, {"width": 0.25}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"arguments": {"encoder_depth": 4}, "convolutions": [1, 2, 1, 2]},
+        {"arguments": {"decoder_attention_type": "scse"}, "convolutions": [1, 2, 1, 2, 1]},
+        {"width": 0.25},
+    ],
+)
 def test_a_network_is_rebuilt_from_its_description(options):
-    net = unet("resnet14", 3, convolutions=[1, 2, 1, 2, 1][: options.get("depth", 5)], **options)
+    net = segmenter("unet", "resnet14", 3, **options)
     again = rebuild(net.origin.build, net.origin.arguments)
     again.model.load_state_dict(net.model.state_dict())
     assert again.origin == net.origin
 
 
 def test_an_encoder_stage_runs_no_decoder():
-    net = unet("resnet10", 2)
+    net = segmenter("unet", "resnet10", 2)
     assert net.needed({"image"}, {"layer2"}) == ["stem", "layer1", "layer2"]
     assert net.of_role("encoder") == ("stem", "layer1", "layer2", "layer3", "layer4")
     rest = net.needed({"stem", "layer1", "layer2", "layer3", "layer4"}, {"logits"})
@@ -70,7 +82,7 @@ def test_an_encoder_stage_runs_no_decoder():
 
 
 def test_width_halves_every_channel():
-    net = unet("resnet10", 2, width=0.5)
+    net = segmenter("unet", "resnet10", 2, width=0.5)
     features = net.eval().features({"image": torch.rand(1, 3, 64, 64)}, {"stem", "layer4"})
     assert features["stem"].shape == (1, 32, 32, 32)
     assert features["layer4"].shape == (1, 256, 2, 2)
