@@ -22,8 +22,9 @@ def matched(
         student: the network that learns.
         teacher: the network that it learns from.
         pairs: as the user names them; None: the blocks of `roles` where resolutions agree, several
-            of one resolution last to last. Of networks whose features have not been measured: by
-            name where the teacher has all of the student's names, else in order.
+            of one resolution by name where the teacher has all of the student's names and ends
+            with the same one, else last to last. Of networks whose features have not been measured: by name likewise, else in
+            order.
         roles: of the blocks that are matched by default.
         resize: whether features whose resolutions never meet are paired last to last.
 
@@ -92,7 +93,7 @@ def _by_resolution(student: BlockNet, teacher: BlockNet, role: Role) -> list[Mat
     return [
         pair
         for places, names in ours.items()
-        for pair in _last_to_last(names, theirs.get(places, ()))
+        for pair in _of_one_resolution(names, theirs.get(places, ()))
     ]
 
 
@@ -107,6 +108,12 @@ def _resolutions(net: BlockNet, role: Role) -> dict[Shape, list[str]]:
 def resolution(net: BlockNet, name: str) -> Shape:
     """Height and width of a map, or the number of tokens, of a feature that has been measured."""
     return layout(net.shapes[name], net.shapes[IMAGE]).places
+
+
+def _of_one_resolution(ours: Sequence[str], theirs: Sequence[str]) -> tuple[Match, ...]:
+    """By name where both end with the same one, as of a shrunk network, else last to last."""
+    is_part = ours[-1:] == theirs[-1:] and {*ours} <= {*theirs}
+    return tuple((n, n) for n in ours) if is_part else _last_to_last(ours, theirs)
 
 
 def _last_to_last(ours: Sequence[str], theirs: Sequence[str]) -> tuple[Match, ...]:

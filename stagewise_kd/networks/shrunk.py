@@ -1,6 +1,7 @@
 """Networks some of whose blocks are left out or narrower, rebuilt from plain values."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from stagewise_kd.networks.blocks import BlockNet
-from stagewise_kd.networks.cutting import cut
+from stagewise_kd.networks.cutting import cut, known_cut
 from stagewise_kd.networks.origin import Origin, rebuild
 from stagewise_kd.networks.tracing import Skip
 from stagewise_kd.system.errors import UserError
@@ -68,14 +69,32 @@ def cut_again(
         like: the whole one.
         shape: channels, height and width of an image.
         origin: what builds the changed network again, if anything does.
-        at: names of the modules at whose ends it is cut; None: found.
+        at: names of the modules at whose ends it is cut; None: those that the whole one is cut at,
+            but where nothing is left of a block.
         no_trace: names of modules that cannot be traced, and stay whole.
     """
     example = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
     mean, std = (values.flatten().tolist() for values in (like.mean, like.std))
-    net = cut(model, example, at, mean=mean, std=std, no_trace=no_trace)
+    again = partial(cut, model, example, mean=mean, std=std, no_trace=no_trace)
+    net = again(at or _ends(model, like))
+    if merged := _merged(net):
+        net = again([name for name in net.of_role("encoder") if name not in merged])
     net.origin = origin
     return net
+
+
+def _merged(net: BlockNet) -> set[str]:
+    """The ends before blocks that are empty: the block before takes their end for its own."""
+    names = net.of_role("encoder")
+    empty = [not any(True for _ in net.blocks[name].module.parameters()) for name in names]
+    return {names[max(place - 1, 0)] for place, nothing in enumerate(empty) if nothing}
+
+
+def _ends(model: nn.Module, like: BlockNet) -> list[str] | None:
+    """The modules that end the blocks of a network, of one that was cut by their names."""
+    names = [*like.of_role("encoder")]
+    known = {name for name, _ in model.named_modules()}
+    return names if names and {*names} <= known and known_cut(model) is None else None
 
 
 def plain(recipe: Recipe) -> list[Any]:

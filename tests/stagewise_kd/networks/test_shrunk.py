@@ -1,18 +1,22 @@
 """Networks with changed blocks, built again from plain values."""
 
 import json
+from copy import deepcopy
 
 import pytest
 import torch
 
+from stagewise_kd.networks.cutting import cut
+from stagewise_kd.networks.matching import matched
 from stagewise_kd.networks.origin import rebuild
 from stagewise_kd.networks.resnet import resnet
-from stagewise_kd.networks.shrunk import BUILD, apply, plain, shrunk
+from stagewise_kd.networks.shrunk import BUILD, apply, cut_again, plain, shrunk
 from stagewise_kd.sizing.alternatives import alternatives
 from stagewise_kd.sizing.choice import choice_of
 from stagewise_kd.sizing.costs import costs_of
 from stagewise_kd.sizing.search import built
 from stagewise_kd.system.errors import UserError
+from tests.stagewise_kd.sizing.nets import chain, images
 
 
 def test_a_network_is_built_again_from_its_recipe():
@@ -35,6 +39,20 @@ def test_a_network_is_built_again_from_its_recipe():
         expected = smaller.model((image - net.mean) / net.std)
         assert again(image).allclose(expected, atol=1e-6)
     assert rebuild(again.origin.build, again.origin.arguments).origin == again.origin
+
+
+def test_a_shrunk_network_is_cut_where_the_whole_one_was():
+    example = images(2)
+    whole = cut(chain(depth=5), example, at=["stem", "blocks.0", "blocks.2", "blocks.4"])
+    smaller = apply(deepcopy(whole.model), [("blocks.1", "drop"), ("blocks.3", "drop")])
+    net = cut_again(smaller, whole, (3, 8, 8), None)
+    assert net.names == whole.names
+    # of the last block nothing is left: the one before learns what that one gives
+    net = cut_again(apply(smaller, [("blocks.4", "drop")]), whole, (3, 8, 8), None)
+    assert net.names == ("stem", "blocks.0", "blocks.4", "head")
+    for one in (net, whole):
+        one.measure((3, 8, 8))
+    assert dict(matched(net, whole))["blocks.4"] == "blocks.4"
 
 
 def test_a_recipe_for_another_network():
