@@ -23,8 +23,8 @@ def matched(
         teacher: the network that it learns from.
         pairs: as the user names them; None: the blocks of `roles` where resolutions agree, several
             of one resolution by name where the teacher has all of the student's names and ends
-            with the same one, else last to last. Of networks whose features have not been measured: by name likewise, else in
-            order.
+            with the same one, else last to last. Of networks whose features have not been
+            measured: by name where the teacher has all of the student's names, else in order.
         roles: of the blocks that are matched by default.
         resize: whether features whose resolutions never meet are paired last to last.
 
