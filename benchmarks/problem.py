@@ -16,8 +16,9 @@ from torchvision.transforms import v2
 
 import cls_kd.front_end
 import seg_kd.front_end
-from cls_kd.transforms import SMALL, default
+from cls_kd.transforms import default
 from stagewise_kd.data.image_files import Size, sides
+from stagewise_kd.data.preparing import SMALL
 from stagewise_kd.data.samples import Part, Source
 from stagewise_kd.methods.plan import Plan
 from stagewise_kd.networks.blocks import BlockNet

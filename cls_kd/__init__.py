@@ -4,11 +4,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cls_kd.api import distill
-    from stagewise_kd.runs.student import load
+    from cls_kd.api import distill, load
 
 __all__ = ["distill", "load"]
-_HOME = {"distill": "cls_kd.api", "load": "stagewise_kd.runs.student"}
+_HOME = {"distill": "cls_kd.api", "load": "cls_kd.api"}
 
 
 def __getattr__(name: str) -> Any:

@@ -24,3 +24,9 @@ def classification(classes: int) -> Classification:
 def distill(*args: Any, **options: Any) -> stagewise_kd.Run:
     """`stagewise_kd.distill` of the task classification: labels are class indices."""
     return stagewise_kd.distill(*args, task=classification, **options)
+
+
+@wraps(stagewise_kd.load)
+def load(*args: Any, **options: Any) -> Any:
+    """`stagewise_kd.load` of a run of the task classification."""
+    return stagewise_kd.load(*args, **options, task=Classification.name)

@@ -3,60 +3,39 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from math import prod
 from pathlib import Path
 
-import numpy as np
-import torch
-from PIL import Image
 from torch import Tensor
 
-from cls_kd.transforms import SMALL
 from stagewise_kd.data.finding import find_images, is_hidden, say_left_out, unlabelled_files
 from stagewise_kd.data.image_files import (
     FileImages,
     Images,
     Size,
-    check_pixels,
-    decoded,
     keeps,
     open_picture,
     raise_first,
     read_all,
-    upright_size,
 )
+from stagewise_kd.data.preparing import SMALL, covered, covering, to_tensor
 from stagewise_kd.system.errors import listed, raise_faults
 
-MARGIN = 256 / 224  # images above `SMALL` are kept this much larger than they are used
 
-
-def decode(path: Path, size: Size, margin: float = 1.0) -> Tensor:
-    """Read an image as uint8 (3, H, W), scaled so that it just covers `size` times `margin`.
+def decode(path: Path, size: Size) -> Tensor:
+    """Read an image as uint8 (3, H, W), scaled so that it just covers a size.
 
     Raises:
         OSError: the file is no image, or damaged.
         ValueError: its pixels do not fit 8 bits.
     """
-    height, width = (round(side * margin) for side in size)
     with open_picture(path) as file:
-        lies = upright_size(file) != (file.height, file.width)
-        # JPEG: decode no finer than needed
-        file.draft("RGB", (height, width) if lies else (width, height))
-        check_pixels(file)
-        image = decoded(file, "RGB")
-    scale = max(height / image.height, width / image.width)
-    if scale != 1:
-        wanted = (round(image.width * scale), round(image.height * scale))
-        image = image.resize(wanted, Image.Resampling.BILINEAR)
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+        return to_tensor(covering(file, size))
 
 
 def decoder(size: Size) -> Callable[[Path], Tensor]:
     """`decode` for images that are used at a size: large ones are kept a little larger."""
-    return partial(decode, size=size, margin=_margin(size))
-
-
-def _margin(size: Size) -> float:
-    return MARGIN if max(size) > SMALL else 1.0
+    return partial(decode, size=covered(size))
 
 
 def load_images(paths: Sequence[Path], size: Size, in_memory: bool | None = None) -> Images:
@@ -70,7 +49,7 @@ def load_images(paths: Sequence[Path], size: Size, in_memory: bool | None = None
     Raises:
         UserError: names the files that cannot be read.
     """
-    keep = keeps(in_memory, 3 * len(paths) * size[0] * size[1] * _margin(size) ** 2)
+    keep = keeps(in_memory, 3 * len(paths) * prod(covered(size)))
     files = FileImages(paths, decoder(size))
     images, faults = read_all(files, keep, threads=max(size) > SMALL)
     raise_first("cannot read every image; replace or delete", faults)

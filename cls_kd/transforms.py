@@ -8,9 +8,8 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from stagewise_kd.data.image_files import Size
+from stagewise_kd.data.preparing import SMALL
 from stagewise_kd.data.samples import Sample, Transform
-
-SMALL = 96  # pixels: up to here a shifted crop is better than a rescaled one
 
 
 class ShiftFlip(nn.Module):

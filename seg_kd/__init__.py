@@ -4,14 +4,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from seg_kd.api import distill
+    from seg_kd.api import distill, load
     from stagewise_kd.networks.encoders import register
-    from stagewise_kd.runs.student import load
 
 __all__ = ["distill", "load", "register"]
 _HOME = {
     "distill": "seg_kd.api",
-    "load": "stagewise_kd.runs.student",
+    "load": "seg_kd.api",
     "register": "stagewise_kd.networks.encoders",
 }
 

@@ -16,3 +16,9 @@ def segmentation(classes: int) -> Segmentation:
 def distill(*args: Any, **options: Any) -> stagewise_kd.Run:
     """`stagewise_kd.distill` of the task segmentation: labels are masks (H, W), 255 is void."""
     return stagewise_kd.distill(*args, task=segmentation, **options)
+
+
+@wraps(stagewise_kd.load)
+def load(*args: Any, **options: Any) -> Any:
+    """`stagewise_kd.load` of a run of the task segmentation."""
+    return stagewise_kd.load(*args, **options, task=Segmentation.name)

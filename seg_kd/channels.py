@@ -2,14 +2,11 @@
 
 from pathlib import Path
 
-import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 
-from stagewise_kd.data.image_files import Size, check_pixels, decoded, open_picture
-
-MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by channels
+from stagewise_kd.data.image_files import Size, open_picture
+from stagewise_kd.data.preparing import picture, scaled, to_tensor
 
 
 def read_image(path: Path, size: Size | None, channels: int) -> Tensor:
@@ -31,24 +28,4 @@ def read_image(path: Path, size: Size | None, channels: int) -> Tensor:
 def open_image(path: Path, channels: int) -> Image.Image:
     """Read an image; see `read_image`."""
     with open_picture(path) as file:
-        check_pixels(file)
-        if channels == 4 and file.mode != "RGBA":
-            raise ValueError(f"mode {file.mode}; data.channels=4 needs RGBA")
-        return decoded(file, MODES[channels])
-
-
-def scaled(image: Image.Image, size: Size) -> Image.Image:
-    """Bilinear, over all pixels that shrink into one."""
-    if image.size == size[::-1]:
-        return image
-    if image.mode != "RGBA":
-        return image.resize(size[::-1], Image.Resampling.BILINEAR)
-    # One by one: Pillow would weigh the colours by the fourth channel.
-    bands = [band.resize(size[::-1], Image.Resampling.BILINEAR) for band in image.split()]
-    return Image.merge(image.mode, bands)
-
-
-def to_tensor(image: Image.Image) -> Tensor:
-    """An image as uint8 (C, H, W)."""
-    pixels = np.array(image)
-    return torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1)
+        return picture(file, channels)

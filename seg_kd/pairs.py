@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from seg_kd.channels import MODES, read_image
+from seg_kd.channels import read_image
 from seg_kd.legend import Legend
 from seg_kd.masks import VOID, read_mask
 from stagewise_kd.data.finding import find_images, say_left_out, unlabelled_files
@@ -23,6 +23,7 @@ from stagewise_kd.data.image_files import (
     read_all,
     upright_size,
 )
+from stagewise_kd.data.preparing import MODES
 from stagewise_kd.data.samples import Part
 from stagewise_kd.system.errors import UserError
 

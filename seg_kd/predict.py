@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from seg_kd.channels import open_image, scaled, to_tensor
+from seg_kd.channels import open_image
 from seg_kd.legend import generated_palette
 from seg_kd.masks import Mask
 from seg_kd.task import Segmentation
-from seg_kd.transforms import STRIDE
 from stagewise_kd.data.batches import unit_images
 from stagewise_kd.data.image_files import raise_first, sides
+from stagewise_kd.data.preparing import STRIDE, scaled, to_tensor
 from stagewise_kd.methods.losses import two_or_more
 from stagewise_kd.networks.blocks import BlockNet
 from stagewise_kd.runs.predict import Files, check_read, read_some, student_and_files

@@ -21,11 +21,10 @@ from torch import Tensor
 
 from seg_kd.masks import VOID
 from stagewise_kd.data.image_files import Size
+from stagewise_kd.data.preparing import STRIDE
 from stagewise_kd.data.samples import Sample, Transform
 
 cv2.setNumThreads(0)  # its threads only wait for each other beside those of the loader and torch
-
-STRIDE = 32  # what the sides of a network's input are a multiple of
 
 Pixels = NDArray[np.uint8]
 

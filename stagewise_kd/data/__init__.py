@@ -10,6 +10,7 @@ __all__ = [
     "own",
     "own_splits",
     "pace",
+    "preparing",
     "present",
     "samples",
     "sampling",

@@ -10,7 +10,7 @@ from stagewise_kd.data.finding import find_images, say_left_out
 from stagewise_kd.data.image_files import raise_first
 from stagewise_kd.networks.blocks import BlockNet
 from stagewise_kd.runs.own_function import factory_of
-from stagewise_kd.runs.student import open_student
+from stagewise_kd.runs.student import check_pictures, open_student
 from stagewise_kd.system.errors import IncompleteError, UserError
 from stagewise_kd.system.processes import local_device
 
@@ -39,11 +39,7 @@ def student_and_files(
             or `out` is where images are read.
     """
     student, described = open_student(run, task, factory_of(run, factory))
-    if described.get("images") == "prepared":
-        raise UserError(
-            f"{run}: was trained on images that its own data set had prepared in a way that no "
-            "file tells; predict with stagewise_kd.load and that code"
-        )
+    check_pictures(run, described)
     left_out: Counter[str] = Counter()
     files = [
         (file, file.relative_to(path if path.is_dir() else path.parent))

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
 from torch import nn
 
+from stagewise_kd.data.image_files import sides
+from stagewise_kd.data.preparing import Preprocess
 from stagewise_kd.networks.blocks import Block, BlockNet
 from stagewise_kd.networks.origin import rebuild
 from stagewise_kd.networks.shrunk import apply
@@ -38,19 +40,67 @@ def save_student(folder: Path, net: BlockNet, described: dict[str, Any]) -> None
         write_json(folder / name, content)
 
 
-def load(run: str | Path, factory: Callable[[], nn.Module] | None = None) -> nn.Module:
+@overload
+def load(
+    run: str | Path,
+    factory: Callable[[], nn.Module] | None = None,
+    with_preprocess: Literal[False] = False,
+    task: str | None = None,
+) -> nn.Module: ...
+@overload
+def load(
+    run: str | Path,
+    factory: Callable[[], nn.Module] | None = None,
+    *,
+    with_preprocess: Literal[True],
+    task: str | None = None,
+) -> tuple[nn.Module, Preprocess]: ...
+def load(
+    run: str | Path,
+    factory: Callable[[], nn.Module] | None = None,
+    with_preprocess: bool = False,
+    task: str | None = None,
+) -> nn.Module | tuple[nn.Module, Preprocess]:
     """The student of a finished run: the plain network, in eval mode, for normalized images.
 
     Args:
         run: the run folder, or its student/ folder.
         factory: builds a network of the user's own, which no file is trusted to name.
+        with_preprocess: give a pair of the network and the transform that makes its input of a PIL
+            image or a uint8 tensor; together they give the logits of `predict`, bit for bit.
+        task: what the student must have been trained for, such as "classification"; None: any.
 
     Raises:
-        UserError: there is no finished student, or it needs a factory and has none.
+        UserError: there is no finished student, it is of another task, it needs a factory and has
+            none, or its own data set prepared its images in a way that no file tells.
     """
-    net, _ = open_student(Path(run), factory=factory)
-    # In the memory format of a network just built, so that outputs agree to the last bit.
-    return net.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    net, described = open_student(Path(run), task, factory)
+    # In the memory format of a network just built, so that outputs agree to the last bit; beside
+    # its preprocessing, in that of predicting.
+    form = torch.channels_last if with_preprocess else torch.contiguous_format
+    model: nn.Module = net.model.to(memory_format=form)  # type: ignore[call-overload]
+    return (model, preprocess_of(Path(run), net, described)) if with_preprocess else model
+
+
+def preprocess_of(path: Path, net: BlockNet, described: dict[str, Any]) -> Preprocess:
+    """What makes a student's input of a picture.
+
+    Raises:
+        UserError: no file tells, or the network takes no pictures.
+    """
+    check_pictures(path, described)
+    size, mean, std = described.get("size"), net.mean.flatten(), net.std.flatten()
+    crops = described.get("task") == "classification"  # a mask is of the whole picture
+    return Preprocess(size and sides(size), mean.tolist(), std.tolist(), crops)
+
+
+def check_pictures(path: Path, described: dict[str, Any]) -> None:
+    """Raise a `UserError` where a student was trained on other images than those of files."""
+    if described.get("images") == "prepared":
+        raise UserError(
+            f"{path}: was trained on images that its own data set had prepared in a way that no "
+            "file tells; predict with stagewise_kd.load and that code"
+        )
 
 
 def open_student(
