@@ -1,3 +1,3 @@
 """A finished student for others: files that open without this project, and its model card."""
 
-__all__: list[str] = []
+__all__ = ["card", "opening"]

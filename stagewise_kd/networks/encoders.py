@@ -108,6 +108,11 @@ def depths(name: str) -> list[int] | None:
     return known.get("layers")
 
 
+def is_new(name: str) -> bool:
+    """Whether smp knows an encoder only by `register`."""
+    return name in DEPTHS and not encoders[name]["pretrained_settings"]
+
+
 def register() -> None:
     """Make resnet10, 14, 20 and 26 known to smp as ordinary encoders.
 

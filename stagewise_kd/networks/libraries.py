@@ -146,16 +146,24 @@ def _timm_size(name: str, size: Sequence[int]) -> dict[str, Any]:
     return {"img_size": [*size]} if known is not None and known.fixed_input_size else {}
 
 
-def _torchvision_size(name: str, size: Sequence[int]) -> dict[str, Any]:
+def torchvision_options(name: str, size: Sequence[int], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What torchvision's `get_model` gets of a network beside its name and number of classes.
+
+    Args:
+        name: as torchvision has it.
+        size: height and width of its images.
+        given: further arguments.
+    """
+    fixed: dict[str, Any] = {"input_size": tuple(size)} if name.startswith("maxvit_") else {}
     if name.startswith("vit_") and size[0] == size[1]:
-        return {"image_size": size[0]}
-    return {"input_size": tuple(size)} if name.startswith("maxvit_") else {}
+        fixed = {"image_size": size[0]}
+    return {**PLAIN.get(name, {}), **fixed, **given}
 
 
 def _torchvision(
     name: str, classes: int, size: Sequence[int], given: dict[str, Any], pretrained: bool
 ) -> nn.Module:
-    options = PLAIN.get(name, {}) | _torchvision_size(name, size) | given
+    options = torchvision_options(name, size, given)
     model: nn.Module = get_model(name, weights=None, num_classes=classes, **options)
     if pretrained:
         expected = model.state_dict()

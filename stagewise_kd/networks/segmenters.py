@@ -195,5 +195,5 @@ def _smp_files(model: Any, arguments: dict[str, Any]) -> dict[str, Any]:
     if arguments["width"] != 1 or 1 in (arguments["convolutions"] or ()):
         return {}
     config = {k: _plain(v) for k, v in model.config.items() if not k.startswith("_")}
-    own = {"encoder_weights": None, "_model_class": type(model).__name__}
+    own = {"encoder_weights": None, "activation": None, "_model_class": type(model).__name__}
     return {"config.json": config | own}

@@ -13,6 +13,7 @@ import yaml
 
 from stagewise_kd.data.identity import content_hash, counts, fingerprints, leaks
 from stagewise_kd.data.present import absent_classes, check_any
+from stagewise_kd.export.card import write_card
 from stagewise_kd.methods.checks import check_plan
 from stagewise_kd.methods.outline import brief, outline, told
 from stagewise_kd.methods.plan import Plan
@@ -138,6 +139,7 @@ def run_experiment(experiment: Experiment, run: RunFolder) -> dict[str, Any]:
     if rank() == 0:
         task = {"task": setup.task.name}
         save_student(run.path / "student", setup.student, task | experiment.described)
+        write_card(run.path, result)
         write_json(run.path / "result.json", result)
         if setup.fitting.tracker:
             setup.fitting.tracker.finish(result, run.path)

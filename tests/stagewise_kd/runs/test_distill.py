@@ -256,6 +256,8 @@ class TestLoad:
         nets = resnet18(num_classes=3), resnet18(num_classes=3)
         run = distill(tmp_path / "run", nets[0], teacher=nets[1], at=None, epochs=1)
         assert run.result["student"] == "resnet18"
+        card = (tmp_path / "run" / "student" / "README.md").read_text()
+        assert "model = ResNet(BasicBlock, [2, 2, 2, 2], num_classes=3)" in card
         model = skd.load(tmp_path / "run")
         assert type(model) is type(nets[0])
         assert not model.training

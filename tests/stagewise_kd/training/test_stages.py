@@ -180,7 +180,7 @@ class TestRun:
         stages = ["00-a", "01-b", "02-head", "03-finetune"]
         expected = {f"stages/{s}/{f}" for s in stages for f in ("best.safetensors", "stage.json")}
         expected |= {"config.yaml", "manifest.json", "metrics.csv", "result.json"}
-        expected |= {"student/model.safetensors", "student/network.json"}
+        expected |= {f"student/{f}" for f in ("model.safetensors", "network.json", "README.md")}
         assert files - {".lock"} == expected
 
     def test_result_has_the_contracts_keys(self, finished):
@@ -190,6 +190,15 @@ class TestRun:
         assert [stage["name"] for stage in result["stages"]] == ["a", "b", "head", "finetune"]
         assert ["graft" in stage for stage in result["stages"]] == [True, True, False, False]
         assert result["cost"]["student"]["params"] == 3 * 4 * 9 + 8 + 4 * 8 * 9 + 16 + 8 * 3 + 3
+
+    def test_card_tells_the_result(self, finished):
+        result = json.loads((finished / "result.json").read_text())
+        card = (finished / "student" / "README.md").read_text()
+        ours, theirs = result["student_metrics"], result["teacher_metrics"]
+        assert f"| accuracy | {ours['accuracy']:.4f} | {theirs['accuracy']:.4f} |" in card
+        assert f"| agreement | {ours['agreement']:.4f} |  |" in card
+        assert f"| parameters | {result['cost']['student']['params']} |" in card
+        assert f"- images seen: {result['images_seen']}, in" in card
 
     def test_student_is_the_last_stages_best_without_adapters(self, finished):
         student = load_file(finished / "student" / "model.safetensors")
