@@ -33,7 +33,7 @@ def write_card(run: Path, result: dict[str, Any] | None = None) -> None:
         UserError: there is no finished student.
     """
     described = read_json(run / "student" / "network.json")
-    result = result or read_json(run / "result.json")
+    result = read_json(run / "result.json") if result is None else result
     if described is None or result is None:
         raise UserError(f"{run}: holds no finished student; give the folder of a finished run")
     manifest = read_json(run / "manifest.json") or {}
