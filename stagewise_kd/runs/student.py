@@ -55,6 +55,7 @@ def load(
     with_preprocess: Literal[True],
     task: str | None = None,
 ) -> tuple[nn.Module, Preprocess]: ...
+@torch.inference_mode(mode=False)  # its parameters can learn, wherever it is opened
 def load(
     run: str | Path,
     factory: Callable[[], nn.Module] | None = None,

@@ -110,3 +110,11 @@ def test_students_of_another_task_or_of_prepared_images(tmp_path):
     assert not cls_kd.load(run).training
     with pytest.raises(skd.UserError, match="had prepared in a way that no file tells"):
         cls_kd.load(run, with_preprocess=True)
+
+
+def test_a_student_that_is_opened_in_inference_mode_can_learn(tmp_path):
+    save_student(tmp_path, segmenter("fpn", "resnet10", 3), {})
+    with torch.inference_mode():
+        net = skd.load(tmp_path)
+    net(torch.rand(2, 3, 32, 32)).sum().backward()
+    assert net.segmentation_head[0].weight.grad is not None
