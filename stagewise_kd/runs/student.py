@@ -104,6 +104,7 @@ def check_pictures(path: Path, described: dict[str, Any]) -> None:
         )
 
 
+@torch.inference_mode(mode=False)  # its parameters can learn, wherever it is opened
 def open_student(
     path: Path, task: str | None = None, factory: Callable[[], nn.Module] | None = None
 ) -> tuple[BlockNet, dict[str, Any]]:
