@@ -94,8 +94,8 @@ class Demand:
         inputs = self.stage.inputs(student)
         found: dict[Owner, set[str]] = {"student": self.stage.starts(student) - set(inputs)}
         if "teacher" in self.nets:
-            theirs = self.stage.targets | set(inputs.values())
-            found["teacher"] = {self.nets["teacher"].resolve(name) for name in theirs}
+            teacher = self.nets["teacher"]
+            found["teacher"] = {teacher.resolve(n) for n in self.stage.taken(student, teacher)}
         return found
 
     @property
@@ -147,8 +147,11 @@ class Demand:
         student = self.nets["student"]
         run = student.needed({IMAGE, *self.wanted["student"]}, self.stage.features)
         live = run if self.stage.fed == "student" else self.stage.trains
-        costs = self.costs["student"]
-        return (1 + BACKWARD) * sum(costs[name].operations for name in live)
+        costs = [self.costs["student"][name] for name in live]
+        if teacher := self.nets.get("teacher"):
+            behind = [name for term in self.stage.terms for name in term.behind(teacher)]
+            costs += [self.costs["teacher"][name] for name in behind]
+        return (1 + BACKWARD) * sum(cost.operations for cost in costs)
 
     def speedup(self, cached: set[Column]) -> float:
         """Estimated ratio of a step without any cache to one with these columns cached."""

@@ -41,30 +41,39 @@ def outline(stage: Stage) -> dict[str, Any]:
         "fed": stage.fed,
         "match": [list(pair) for pair in stage.match],
         "norm": stage.norm,
+        **({} if stage.patience is None else {"patience": stage.patience}),
     }
 
 
-def matches(plan: Plan) -> list[Term]:
-    """The terms that match features."""
-    return [t for stage in plan for t in stage.terms if t.teacher not in (None, LOGITS)]
+def matches(plan: Plan) -> list[tuple[Stage, Term, int]]:
+    """The pairs of features that are matched: each by its stage, its term, and its place there."""
+    return [
+        (stage, term, place)
+        for stage in plan
+        for term in stage.terms
+        for place, (_, theirs) in enumerate(term.pairs)
+        if theirs != LOGITS
+    ]
 
 
 def brief(plan: Plan) -> list[str]:
     """A line of what the student learns from the teacher's features, and what from labels."""
-    terms = matches(plan)
-    pairs = [t.student if t.student == t.teacher else f"{t.student} ← {t.teacher}" for t in terms]
+    found = dict.fromkeys(term.pairs[place] for _, term, place in matches(plan))
+    pairs = [ours if ours == theirs else f"{ours} ← {theirs}" for ours, theirs in found]
     named = [name for stage in plan if stage.sees_labels for name in stage.trains]
-    rest = [n for n in dict.fromkeys(named) if n not in {term.student for term in terms}]
+    rest = [name for name in dict.fromkeys(named) if name not in {ours for ours, _ in found}]
     parts = [f"the teacher's features: {', '.join(pairs)}"] if pairs else []
     parts += [f"on labels: {', '.join(rest)}"] if pairs and rest else []
     return ["; ".join(parts)] if parts else []
 
 
 def _term(term: Term) -> list[Any]:
-    loss = told(term.loss)
+    sides = told(term.student), told(term.teacher)
     return [
-        *(term.name, loss, term.student, term.teacher, term.weight, term.adapter),
+        *(term.name, told(term.loss), *sides, term.weight, told(term.adapter)),
         *(["resize"] if term.resize else []),
+        *([["through", told(term.through)]] if term.through is not None else []),
+        *(["labels"] if term.labels else []),
     ]
 
 

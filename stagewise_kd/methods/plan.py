@@ -1,16 +1,19 @@
 """What a run trains, stage by stage, and the check that it can be done."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from stagewise_kd.networks.blocks import IMAGE, LOGITS, BlockNet
+from stagewise_kd.networks.layout import Shape
 from stagewise_kd.networks.matching import Match
 
-Loss = Callable[[Tensor, Tensor], Tensor]
-Adapter = Literal["conv1x1", "none", "free"]
+Loss = Callable[..., Tensor]
+Build = Callable[[Sequence[Shape], Sequence[Shape]], nn.Module]
+Adapter = Literal["conv1x1", "none", "free"] | Build
+Names = str | tuple[str, ...]
 Fed = Literal["student", "teacher"]
 Norm = Literal["train", "frozen"]
 
@@ -41,20 +44,63 @@ LOSS = Monitor("loss", "min")
 class Term:
     """One part of a loss: `weight * loss(student feature, target)`.
 
-    The target is the teacher's feature `teacher`, or the labels where that is None. Where the two
-    features differ in width, `adapter="conv1x1"` puts a 1×1 convolution behind the student's (of
-    tokens a linear layer); it learns with the stage and is no part of the student. "none" makes
-    that an error, and "free" is for a loss that compares features of any width. With `resize` it
-    also scales the student's map to the teacher's resolution, and lays tokens out as a map.
+    The target is the teacher's feature `teacher`, or the labels where that is None; with `labels`
+    the loss is given those too, as its third argument. Several features of either side come as
+    tuples.
+
+    Where features differ in width, `adapter="conv1x1"` puts a 1×1 convolution behind the student's
+    (of tokens a linear layer); it learns with the stage and is no part of the student. "none" makes
+    that an error, "free" is for a loss that compares features of any width, and a function of both
+    sides' shapes makes a module of one's own, which is given the student's features. With `resize`
+    it also scales the student's map to the teacher's resolution, and lays tokens out as a map.
+
+    With `through` the student's features stand for those of the teacher, whose blocks behind them
+    go on to its feature `teacher`: gradients pass through them, they do not change.
     """
 
     name: str
     loss: Loss
-    student: str
-    teacher: str | None = None
+    student: Names
+    teacher: Names | None = None
     weight: float = 1.0
     adapter: Adapter = "conv1x1"
     resize: bool = False
+    through: Names | None = None
+    labels: bool = False
+
+    @property
+    def ours(self) -> tuple[str, ...]:
+        """The student's features."""
+        return _names(self.student)
+
+    @property
+    def theirs(self) -> tuple[str, ...]:
+        """The teacher's features that are the target."""
+        return _names(self.teacher)
+
+    @property
+    def pairs(self) -> tuple[Match, ...]:
+        """Which of the student's features has the shape of which of the teacher's."""
+        return tuple(zip(self.ours, _names(self.through or self.teacher), strict=False))
+
+    def behind(self, teacher: BlockNet) -> list[str]:
+        """The teacher's blocks that go on from the student's features, in running order."""
+        live, found = {*_names(self.through)}, []
+        for name in teacher.needed({IMAGE, *live}, self.theirs) if live else ():
+            if live & {*teacher.blocks[name].reads}:
+                live.add(name)
+                found.append(name)
+        return found
+
+    def beside(self, teacher: BlockNet) -> set[str]:
+        """What those blocks read of the teacher's own features."""
+        run = self.behind(teacher)
+        read = {feature for name in run for feature in teacher.blocks[name].reads}
+        return read - {*run, *_names(self.through)}
+
+
+def _names(given: Names | None) -> tuple[str, ...]:
+    return () if given is None else (given,) if isinstance(given, str) else given
 
 
 @dataclass(frozen=True)
@@ -75,6 +121,8 @@ class Stage:
             teacher that stands for it.
         steps: of the optimizer, where the stage is not as long as whole epochs; see `in_steps`.
         norm: "frozen": BatchNorm of the trained blocks uses and keeps the statistics that it has.
+        patience: end the stage after so many validations in a row that were no better by its
+            monitor; None: train all epochs. Needs as many images as the monitor does.
     """
 
     name: str
@@ -87,16 +135,17 @@ class Stage:
     match: tuple[Match, ...] = ()
     steps: int | None = None
     norm: Norm = "train"
+    patience: int | None = None
 
     @property
     def features(self) -> set[str]:
         """The features of the student that the terms are made of."""
-        return {term.student for term in self.terms}
+        return {name for term in self.terms for name in term.ours}
 
-    @property
-    def targets(self) -> set[str]:
-        """The features of the teacher that the terms are made of."""
-        return {term.teacher for term in self.terms if term.teacher is not None}
+    def taken(self, student: BlockNet, teacher: BlockNet) -> set[str]:
+        """The features of the teacher that a step reads."""
+        found = {*self.inputs(student).values()}
+        return found.union(*({*term.theirs} | term.beside(teacher) for term in self.terms))
 
     def starts(self, student: BlockNet) -> set[str]:
         """The features of the student that must be known before a step, of all that is frozen."""
@@ -127,12 +176,17 @@ class Stage:
     @property
     def sees_labels(self) -> bool:
         """Whether any term needs labels."""
-        return any(term.teacher is None for term in self.terms)
+        return any(term.teacher is None or term.labels for term in self.terms)
 
     @property
     def graftable(self) -> bool:
-        """Whether the stage matches features only, so that the teacher can finish the work."""
-        return not self.sees_labels and all(term.student != LOGITS for term in self.terms)
+        """Whether each term makes a feature of the teacher's, so that it can finish the work."""
+        return not self.sees_labels and all(
+            term.adapter in ("conv1x1", "none")
+            and (term.through is not None or isinstance(term.student, str))
+            and LOGITS not in term.ours
+            for term in self.terms
+        )
 
 
 Plan = tuple[Stage, ...]

@@ -7,9 +7,10 @@ from omegaconf import DictConfig
 from torch import nn
 
 from stagewise_kd.comparison.report import print_table
-from stagewise_kd.methods.checks import Adapters, behind, check_plan
+from stagewise_kd.methods.checks import Adapters, check_plan
 from stagewise_kd.methods.outline import matches
-from stagewise_kd.methods.plan import Plan, Term
+from stagewise_kd.methods.plan import Plan, Stage, Term
+from stagewise_kd.methods.terms import behind
 from stagewise_kd.networks.adapters import Resize
 from stagewise_kd.networks.blocks import BlockNet
 from stagewise_kd.networks.cost import block_costs
@@ -60,18 +61,19 @@ def blocks_table(
 ) -> pd.DataFrame:
     """The student's blocks, what each learns from, and the teacher's blocks beside it."""
     ours, theirs = _told(student), _told(teacher) if teacher else {}
-    source = {term.student: term for term in matches(plan)}
+    source = {term.pairs[place]: (stage, term, place) for stage, term, place in matches(plan)}
+    partner = dict(source.keys())
     rows, left = [], list(theirs)
     for name, told in ours.items():
-        term = source.get(name)
-        if term is None or term.teacher is None:
+        if name not in partner:
             rows.append([name, *told, _why(plan, name, student, teacher), *[""] * len(COLUMNS)])
             continue
-        place = left.index(term.teacher) if term.teacher in left else 0
+        other = partner[name]
+        place = left.index(other) if other in left else 0
         rows += [_alone(each, theirs[each]) for each in left[:place]]
-        left = left[place + 1 :] if term.teacher in left else left
-        arrow = " ".join(["←", ", ".join(_adapter(adapters, plan, term))]).strip()
-        rows.append([name, *told, arrow, term.teacher, *theirs[term.teacher]])
+        left = left[place + 1 :] if other in left else left
+        arrow = " ".join(["←", ", ".join(_adapter(adapters, *source[name, other]))]).strip()
+        rows.append([name, *told, arrow, other, *theirs[other]])
     rows += [_alone(each, theirs[each]) for each in left]
     if not teacher:
         return _table((*COLUMNS, "learns"), [row[: len(COLUMNS) + 1] for row in rows])
@@ -82,10 +84,12 @@ def _alone(name: str, told: Row) -> Row:
     return [*[""] * len(COLUMNS), "", name, *told]
 
 
-def _adapter(adapters: Adapters, plan: Plan, term: Term) -> list[str]:
+def _adapter(adapters: Adapters, stage: Stage, term: Term, place: int) -> list[str]:
     """What stands between two features."""
-    made = adapters[next(stage.name for stage in plan if term in stage.terms)]
-    parts = made[behind(term.name)].modules() if behind(term.name) in made else ()
+    made, name = adapters[stage.name], behind(term, place)
+    if callable(term.adapter):
+        return [type(made[name]).__name__]
+    parts = made[name].modules() if name in made else ()
     names = {nn.Conv2d: "1×1 convolution", nn.Linear: "linear", Resize: "resized"}
     return [names[type(part)] for part in parts if type(part) in names]
 

@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from stagewise_kd.methods.checks import behind
 from stagewise_kd.methods.plan import Stage
+from stagewise_kd.methods.terms import behind
 from stagewise_kd.networks.blocks import IMAGE, LOGITS
 from stagewise_kd.training.score import TEACHER, Predict, scores
 from stagewise_kd.training.setup import Setup
@@ -39,9 +39,10 @@ def graft_score(grafted: dict[str, tuple[str, nn.Module]], setup: Setup) -> dict
 def pieces(stage: Stage, adapters: nn.ModuleDict) -> dict[str, tuple[str, nn.Module]]:
     """What a finished feature stage adds to a graft: see `graft_score`."""
     return {
-        str(term.teacher): (
-            term.student,
-            adapters[name].eval() if (name := behind(term.name)) in adapters else nn.Identity(),
+        theirs: (
+            ours,
+            adapters[name].eval() if (name := behind(term, place)) in adapters else nn.Identity(),
         )
         for term in stage.terms
+        for place, (ours, theirs) in enumerate(term.pairs)
     }

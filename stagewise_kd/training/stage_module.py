@@ -11,9 +11,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from stagewise_kd.data.batches import ready
 from stagewise_kd.data.loaders import Batch
-from stagewise_kd.methods.checks import behind, into
+from stagewise_kd.methods.checks import into
 from stagewise_kd.methods.plan import Stage
 from stagewise_kd.methods.task import Task
+from stagewise_kd.methods.terms import loss_of
 from stagewise_kd.networks.blocks import LOGITS, BlockNet
 
 Optimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
@@ -61,7 +62,7 @@ class StageModule(lightning.LightningModule):
         # In a tuple, so that the teacher is no submodule: never trained, wrapped or saved with us.
         self._teacher = (teacher,) if teacher is not None else ()
         self._inputs = stage.inputs(student)
-        self._wanted = stage.targets | set(self._inputs.values())
+        self._wanted = stage.taken(student, teacher) if teacher is not None else set()
         self._cut = stage.features if stage.cut else ()
         self._sums: dict[str, Any] = {"train": 0, "val": 0}
         self._trained_names = names_of(student.model, self.trained)
@@ -73,7 +74,7 @@ class StageModule(lightning.LightningModule):
 
     @staticmethod
     def _scores_labels(stage: Stage) -> bool:
-        return stage.sees_labels and any(term.student == LOGITS for term in stage.terms)
+        return stage.sees_labels and LOGITS in stage.features
 
     def train(self, mode: bool = True) -> "StageModule":
         """Set train mode on the blocks that train only: frozen BatchNorm must not drift."""
@@ -111,27 +112,23 @@ class StageModule(lightning.LightningModule):
             with torch.no_grad():
                 targets = teacher.features(batch.teacher, self._wanted)
         features = self._features(batch.student, targets)
+        given = (features, targets, batch.labels, self.adapters, *(self._teacher or (None,)))
         return {
-            term.name: term.weight
-            * term.loss(
-                self.adapt(behind(term.name), features[term.student]),
-                batch.labels if term.teacher is None else targets[term.teacher],
-            )
-            for term in self.stage.terms
+            term.name: term.weight * loss_of(term, *given) for term in self.stage.terms
         }, features
 
     def _features(self, given: dict[str, Tensor], theirs: dict[str, Tensor]) -> dict[str, Tensor]:
         """The student's features that the terms are made of, from its own or the teacher's."""
         if self.stage.fed == "student":
             return self.student.features(given, self.stage.features, self._cut)
-        stand = {n: self.adapt(into(n), theirs[source]) for n, source in self._inputs.items()}
+        stand = {n: self._adapt(into(n), theirs[source]) for n, source in self._inputs.items()}
         found: dict[str, Tensor] = {}
         for name in self.stage.features:
             others = {key: value for key, value in (given | stand).items() if key != name}
             found |= self.student.features(others, {name})
         return found
 
-    def adapt(self, name: str, feature: Tensor) -> Tensor:
+    def _adapt(self, name: str, feature: Tensor) -> Tensor:
         """A feature behind the adapter of this name, where there is one."""
         return self.adapters[name](feature) if name in self.adapters else feature
 

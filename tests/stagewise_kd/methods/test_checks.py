@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -42,7 +44,15 @@ def test_tokens_of_other_widths_get_a_linear_adapter():
 
 
 def test_a_loss_that_is_free_of_widths_gets_none():
-    assert not check_plan((stage("free"),), tokens(4), tokens(6), (3, 5, 5))["tokens.0"]
+    def lengths(student, teacher):
+        return (student.norm(dim=2) - teacher.norm(dim=2)).pow(2).mean()
+
+    free = stage("free")
+    term = replace(free.terms[0], loss=lengths)
+    plan = (replace(free, terms=(term,)),)
+    assert not check_plan(plan, tokens(4), tokens(6), (3, 5, 5))["tokens.0"]
+    with pytest.raises(UserError, match=r"stage 'tokens.0': mse: the student gives \(2, 25, 4\)"):
+        check_plan((free,), tokens(4), tokens(6), (3, 5, 5))
 
 
 def test_no_adapter_is_an_error():
