@@ -11,7 +11,7 @@ from stagewise_kd.networks.blocks import LOGITS, BlockNet
 from stagewise_kd.system.errors import UserError
 
 
-@describes(one_stage=True)
+@describes()
 def hinton(
     task: Task,
     student: BlockNet,
@@ -20,11 +20,14 @@ def hinton(
     epochs: int,
     temperature: float = 4.0,
     label_weight: float = LABEL_WEIGHT,
+    standardize: bool = False,
 ) -> Plan:
-    """Labels and softened logits in one stage (Hinton et al. 2015); a weight of 0: no labels."""
-    if not 0 <= label_weight <= 1:
-        raise UserError(f"method.label_weight={label_weight}: give 0 (no labels) to 1 (no teacher)")
-    return (softened("hinton", task, student, epochs, temperature, label_weight),)
+    """Labels and softened logits in one stage (Hinton et al. 2015); a weight of 0: no labels.
+
+    With `standardize` logits are compared in units of their standard deviation over the classes
+    (Sun et al. 2024, arXiv 2403.01427).
+    """
+    return (softened("hinton", task, student, epochs, temperature, label_weight, standardize),)
 
 
 def softened(
@@ -34,9 +37,12 @@ def softened(
     epochs: int,
     temperature: float = 4.0,
     label_weight: float = LABEL_WEIGHT,
+    standardize: bool = False,
 ) -> Stage:
     """A stage that trains the whole student on labels, softened logits, or both."""
-    soft = partial(soft_cross_entropy, temperature=temperature)
+    if not 0 <= label_weight <= 1:
+        raise UserError(f"method.label_weight={label_weight}: give 0 (no labels) to 1 (no teacher)")
+    soft = partial(soft_cross_entropy, temperature=temperature, standardize=standardize)
     terms = (
         Term("labels", task.label_loss, LOGITS, weight=label_weight),
         Term("logits", soft, LOGITS, LOGITS, 1 - label_weight, "none"),
