@@ -36,7 +36,6 @@ def write_run(
         "data_fraction": 1.0,
         "method": method,
         "needs_teacher": method != "no_teacher",
-        "one_stage": method != "stagewise",
         "reference": method == "stagewise",
         "metric": "accuracy",
         "mode": "max",

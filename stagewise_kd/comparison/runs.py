@@ -43,7 +43,7 @@ class Run:
     @property
     def chosen(self) -> Settings:
         """All settings that the student depends on, flat."""
-        return chosen(self.config, self.has_teacher, self.result["one_stage"])
+        return chosen(self.config, self.has_teacher, not self.result["reference"])
 
 
 @dataclass(frozen=True)

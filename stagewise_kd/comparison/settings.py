@@ -37,13 +37,13 @@ INIT = {True: "teacher", False: "random"}  # how a student starts by default, wi
 Settings = dict[str, Any]
 
 
-def chosen(config: dict[str, Any], has_teacher: bool = True, one_stage: bool = False) -> Settings:
+def chosen(config: dict[str, Any], has_teacher: bool = True, budgeted: bool = False) -> Settings:
     """The settings that a student depends on, flat, without seed and places.
 
     Args:
         config: the resolved config of a run.
         has_teacher: without one, the settings of the teacher do not matter.
-        one_stage: of other methods, the budget does not matter.
+        budgeted: of a method that is not, the reference itself, the budget does not matter.
 
     Returns:
         Such as {"epochs": 5, "method": "stagewise", "method.head": "labels", "optimizer": "Adam"}.
@@ -52,7 +52,7 @@ def chosen(config: dict[str, Any], has_teacher: bool = True, one_stage: bool = F
     settings = _flat(config)
     if "student.init" in settings:
         settings["student.init"] = settings["student.init"] or INIT[has_teacher]
-    if not one_stage:
+    if not budgeted:
         left_out = left_out | {"budget"}
     trained = (config.get("teacher") or {}).get("checkpoint")
     return {

@@ -26,16 +26,16 @@ class About:
 
     Args:
         needs_teacher: whether any term is against the teacher.
-        one_stage: whether everything trains at once, so that `budget=matched` gives it the epochs
-            of all stages of stagewise distillation together.
-        reference: whether a comparison holds the others against it.
+        reference: whether a comparison holds the others against it; `budget=matched` gives those
+            its epochs.
+        keeps_head: whether the student always ends with the teacher's head.
 
     Which shapes must agree, the terms of its plan tell: see `Term.adapter`.
     """
 
     needs_teacher: bool = True
-    one_stage: bool = False
     reference: bool = False
+    keeps_head: bool = False
 
 
 def describes(**told: bool) -> Callable[[Function], Function]:

@@ -6,7 +6,7 @@ from stagewise_kd.methods.task import Task
 from stagewise_kd.networks.blocks import LOGITS, BlockNet
 
 
-@describes(needs_teacher=False, one_stage=True)
+@describes(needs_teacher=False)
 def no_teacher(task: Task, student: BlockNet, teacher: BlockNet | None, *, epochs: int) -> Plan:
     """Train the whole student on labels alone."""
     label = Term("labels", task.label_loss, LOGITS)

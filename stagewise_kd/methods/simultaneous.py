@@ -10,7 +10,7 @@ from stagewise_kd.networks.blocks import LOGITS, BlockNet
 from stagewise_kd.networks.matching import Match, matched
 
 
-@describes(one_stage=True)
+@describes()
 def simultaneous(
     task: Task,
     student: BlockNet,

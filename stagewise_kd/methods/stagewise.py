@@ -7,13 +7,14 @@ from typing import Literal
 
 import torch
 
-from stagewise_kd.methods.hinton import softened
+from stagewise_kd.methods.joint import joint
+from stagewise_kd.methods.keeping import copy_rest
 from stagewise_kd.methods.losses import mse, relative_mse
-from stagewise_kd.methods.method import describes
+from stagewise_kd.methods.method import describes, find_method, takes
 from stagewise_kd.methods.plan import LOSS, Adapter, Fed, Norm, Plan, Stage, Term
 from stagewise_kd.methods.task import Task
-from stagewise_kd.methods.usual import LABEL_WEIGHT
-from stagewise_kd.networks.blocks import IMAGE, LOGITS, BlockNet, Role, copy_block
+from stagewise_kd.methods.usual import usual_options
+from stagewise_kd.networks.blocks import IMAGE, LOGITS, BlockNet, Role
 from stagewise_kd.networks.matching import Match, matched
 from stagewise_kd.system.errors import UserError
 
@@ -36,7 +37,9 @@ def stagewise(
     head: Head = "labels",
     finetune: Finetune | None = None,
     finetune_epochs: int | None = None,
+    head_kd: str | None = None,
     norm: Norm = "train",
+    patience: int | None = None,
     adapter: Adapter = "conv1x1",
     schedule: Schedule = "sequential",
     fed: Fed = "student",
@@ -59,7 +62,11 @@ def stagewise(
         finetune: what a last stage trains everything on: the teacher's softened logits, labels, or
             both; None for no such stage, or for both where `finetune_epochs` are given.
         finetune_epochs: of that stage; None for as many as each stage has, 0 for none.
+        head_kd: a method that learns from logits, by its name: what the head's stage learns beside
+            labels, and finetuning in place of Hinton's. None: the head learns from labels alone.
         norm: "frozen" keeps the statistics of BatchNorm as the student starts with them.
+        patience: end each stage after so many validations in a row that were no better; None:
+            train all epochs.
         adapter: what to do where widths differ.
         schedule: "concurrent" matches all features at the same time, in one stage of as many
             epochs as the sequential stages have together; every block learns by itself.
@@ -75,7 +82,7 @@ def stagewise(
         raise UserError("the networks have no features to match, only a head; cut them earlier")
     known = _known(student, teacher, pairs)
     new = pairs[len(known) :]
-    trains = _shares(student, [ours for ours, _ in pairs])
+    trains = shares(student, [ours for ours, _ in pairs])
     term = partial(Term, adapter=adapter, resize=resize)
     plan = _matching(trains, new, epochs, term, schedule)
     if fed == "teacher":
@@ -86,28 +93,57 @@ def stagewise(
     learned |= {*student.needed({IMAGE}, {ours for ours, _ in known})}
     rest = tuple(name for name in student.names if name not in learned)
     if head == "teacher":
-        _copy_rest(teacher, student, rest, {theirs for _, theirs in pairs})
+        taught, instead = {theirs for _, theirs in pairs}, "use method.head=labels, or "
+        copy_rest(teacher, student, rest, taught, "method.head=teacher", instead)
     elif head == "labels":
         decodes = "decoder" in {student.blocks[name].role for name in rest}
-        label = Term("labels", task.label_loss, LOGITS)
-        name = "decoder" if decodes else "head"
-        plan.append(Stage(name, rest, (label,), epochs, task.monitor))
+        last = _on_logits(head_kd, task, student, teacher, epochs, bool(head_kd), labels=True)
+        plan.append(replace(last, name="decoder" if decodes else "head", trains=rest))
     else:
         raise UserError(f"method.head={head}: give labels or teacher")
     if finetune_epochs != 0 and (finetune or finetune_epochs):
-        weight = _label_weight(finetune or "both")
+        asked = _asked(finetune or "both")
         length = epochs if finetune_epochs is None else finetune_epochs
-        plan.append(softened("finetune", task, student, length, label_weight=weight))
+        last = _on_logits(head_kd or "hinton", task, student, teacher, length, *asked)
+        plan.append(replace(last, name="finetune"))
+    elif head_kd and head == "teacher":
+        raise UserError(
+            f"method.head_kd={head_kd}: the teacher's head is kept, and nothing learns from "
+            "logits; set method.finetune=logits too"
+        )
     if norm not in ("train", "frozen"):
         raise UserError(f"method.norm={norm}: give train or frozen")
-    return tuple(replace(stage, norm=norm) for stage in plan)
+    if patience is not None and (not isinstance(patience, int) or patience < 1):
+        raise UserError(f"method.patience={patience}: give a whole number from 1 up, or null")
+    return tuple(replace(stage, norm=norm, patience=patience) for stage in plan)
 
 
-def _label_weight(finetune: Finetune) -> float:
-    weights = {"logits": 0.0, "both": LABEL_WEIGHT, "labels": 1.0}
-    if finetune not in weights:
-        raise UserError(f"method.finetune={finetune}: give {', '.join(weights)} or null")
-    return weights[finetune]
+def _asked(finetune: Finetune) -> tuple[bool, bool]:
+    """Whether a last stage learns from logits, and whether from labels."""
+    known = {"logits": (True, False), "both": (True, True), "labels": (False, True)}
+    if finetune not in known:
+        raise UserError(f"method.finetune={finetune}: give {', '.join(known)} or null")
+    return known[finetune]
+
+
+def _on_logits(
+    name: str | None,
+    task: Task,
+    student: BlockNet,
+    teacher: BlockNet,
+    epochs: int,
+    logits: bool,
+    labels: bool,
+) -> Stage:
+    """The stage of a method that learns from logits; of labels alone where those are not asked."""
+    if not logits or name is None:
+        return joint("labels", task, student, (), epochs)
+    method = find_method(name)
+    usual = {key: value for key, value in usual_options({}, labels).items() if takes(method, key)}
+    plan = method(task, student, teacher, epochs=epochs, **usual)
+    if len(plan) > 1 or any(term.ours != (LOGITS,) for term in plan[0].terms):
+        raise UserError(f"method.head_kd={name}: learns from features; give hinton, dkd or dist")
+    return plan[0]
 
 
 def _known(student: BlockNet, teacher: BlockNet, pairs: tuple[Match, ...]) -> tuple[Match, ...]:
@@ -141,7 +177,7 @@ def _matching(
     return [Stage("features", every, tuple(terms), total, LOSS, cut=True)]
 
 
-def _shares(student: BlockNet, features: Sequence[str]) -> dict[str, tuple[str, ...]]:
+def shares(student: BlockNet, features: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """The blocks that each feature is learned by: its own and those since the feature before."""
     found: dict[str, tuple[str, ...]] = {}
     learned: set[str] = set()
@@ -158,25 +194,3 @@ def _first(pairs: tuple[Match, ...], count: int | None) -> tuple[Match, ...]:
     if not 1 <= count <= len(pairs):
         raise UserError(f"method.n_features={count}: give 1 to {len(pairs)}")
     return pairs[:count]
-
-
-def _copy_rest(
-    teacher: BlockNet, student: BlockNet, rest: tuple[str, ...], taught: set[str]
-) -> None:
-    """Copy what no stage trains from the blocks of these names, else from those left in order."""
-    others = tuple(name for name in teacher.names if name not in taught)
-    source = rest if set(rest) <= set(teacher.names) else others
-    if len(source) != len(rest):
-        raise UserError(
-            f"method.head=teacher: the student keeps {', '.join(rest)}, the teacher has "
-            f"{', '.join(source)}; use method.head=labels"
-        )
-    for theirs, ours in zip(source, rest, strict=True):
-        try:
-            copy_block(teacher, student, theirs, ours)
-        except RuntimeError as error:
-            raise UserError(
-                f"method.head=teacher: the teacher's {theirs!r} does not fit the student "
-                f"({str(error).splitlines()[-1].strip()}); use method.head=labels, or a student "
-                "of the teacher's shape, such as student.head=linear for a linear head"
-            ) from None

@@ -15,6 +15,7 @@ def usual_options(options: dict[str, Any], labelled: bool) -> dict[str, Any]:
     usual: dict[str, Any] = {
         "head": "labels" if labelled else "teacher",
         "label_weight": LABEL_WEIGHT if labelled else 0.0,
+        "labels": labelled,
     }
     if options.get("finetune_epochs"):
         usual["finetune"] = "both" if labelled else "logits"

@@ -38,6 +38,25 @@ def matched(
     return tuple(sorted(found, key=lambda pair: student.names.index(pair[0])))
 
 
+def matched_maps(
+    student: BlockNet, teacher: BlockNet, pairs: Iterable[Sequence[str]] | None = None
+) -> tuple[Match, ...]:
+    """As `matched`, for losses that compare places of maps (C, H, W).
+
+    Raises:
+        UserError: likewise, or a feature is no map.
+    """
+    found = matched(student, teacher, pairs)
+    for place, (net, who) in enumerate(((student, "student"), (teacher, "teacher"))):
+        for name in (pair[place] for pair in found if net.shapes):
+            if (kind := layout(net.shapes[name], net.shapes[IMAGE]).kind) != "map":
+                raise UserError(
+                    f"the {who}'s feature {name!r}, {net.shapes[name]}, is no map (channels, "
+                    f"height, width) but {kind}; pick convolutional networks, or another method"
+                )
+    return found
+
+
 def _as_named(
     student: BlockNet, teacher: BlockNet, pairs: Iterable[Sequence[str]]
 ) -> tuple[Match, ...]:

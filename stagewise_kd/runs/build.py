@@ -25,7 +25,7 @@ from stagewise_kd.runs.config import untracked
 from stagewise_kd.runs.experiment import Experiment
 from stagewise_kd.runs.foreign import check_of, val_may_be_seen
 from stagewise_kd.runs.front_end import FrontEnd, load_data
-from stagewise_kd.runs.method import method_of, stage_length
+from stagewise_kd.runs.method import method_of, stage_length, within_budget
 from stagewise_kd.runs.own_networks import measure
 from stagewise_kd.runs.shrunk import Start, shrunk_student
 from stagewise_kd.runs.teacher import needs_teacher, trained_teacher
@@ -107,7 +107,7 @@ def make_student(
         return Start(student, [])
     said = _inherit(config, student, teacher, data.shape) if _inherits(config) else []
     options = config["method"] | front_end.method_options(config)
-    keeps = options.get("head") == "teacher"
+    keeps = options.get("head") == "teacher" or about(method_of(config)).keeps_head
     return Start(with_head(student, teacher, data.shape) if keeps else student, said)
 
 
@@ -148,7 +148,8 @@ def make_plan(
     stages = len(student.of_role("encoder")) + 1  # of stagewise distillation
     measure((student, teacher) if teacher else (student,), shape)
     method = instantiate(config["method"], **front_end.method_options(config))
-    plan: Plan = method(task, student, teacher, epochs=stage_length(config, stages))
+    plan: Plan = method(task, student, teacher, epochs=stage_length(config))
+    plan = within_budget(plan, config, stages)
     return in_steps(plan) if config["steps"] else plan
 
 

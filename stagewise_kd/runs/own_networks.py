@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from stagewise_kd.data.batches import unit_images
 from stagewise_kd.data.loaders import Data, Feed
-from stagewise_kd.methods.method import Method, takes
+from stagewise_kd.methods.method import Method, about, takes
 from stagewise_kd.networks.blocks import IMAGE, Block, BlockNet, usual_norm
 from stagewise_kd.networks.cutting import cannot_take, cut, known_cut
 from stagewise_kd.networks.headed import with_head
@@ -52,13 +52,14 @@ def own_networks(
     if images.is_floating_point() and norm != (None, None):
         raise UserError("mean, std: are those of uint8 images; float images are taken as they are")
     ends = _each(at)
-    cuts = takes(method, "match")
+    keeps = head == "teacher" or about(method).keeps_head
+    cuts = takes(method, "match") or keeps
     ours, theirs = (
         None if net is None else _as_blocks(net, images, names, norm, cuts, who)
         for net, names, who in zip((student, teacher), ends, ("student", "teacher"), strict=True)
     )
     assert ours is not None
-    if theirs and head == "teacher":
+    if theirs and keeps:
         ours = with_head(ours, theirs, data.shape)
     return ours, theirs
 

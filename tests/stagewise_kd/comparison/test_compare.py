@@ -165,7 +165,7 @@ class TestTelling:
     def test_the_budget_is_one_of_methods_of_one_stage(self):
         config = {"method": {"_target_": "x"}, "budget": "matched", "epochs": 5}
         assert [*chosen(config)] == ["method", "epochs"]
-        assert [*chosen(config, one_stage=True)] == ["method", "budget", "epochs"]
+        assert [*chosen(config, budgeted=True)] == ["method", "budget", "epochs"]
 
     def test_settings_that_repeat_another_are_left_out(self):
         configs = [

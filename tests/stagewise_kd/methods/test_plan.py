@@ -115,9 +115,11 @@ def test_without_labels_options_that_are_open_ask_for_none():
     assert usual_options({"finetune_epochs": 3, "head": None}, labelled=False) == {
         "head": "teacher",
         "label_weight": 0.0,
+        "labels": False,
         "finetune": "logits",
     }
-    assert usual_options({"head": "labels", "label_weight": 0.5}, labelled=False) == {}
+    given = {"head": "labels", "label_weight": 0.5, "labels": True}
+    assert usual_options(given, labelled=False) == {}
 
 
 def test_unmatched_features_train_with_the_head(task):
