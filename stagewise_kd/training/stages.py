@@ -27,7 +27,7 @@ from stagewise_kd.training.score import AGREEMENT
 from stagewise_kd.training.setup import Fitting, Setup
 from stagewise_kd.training.sharing import RECORD, SharedStages, take
 from stagewise_kd.training.stage_module import StageModule, put_back
-from stagewise_kd.training.trainer import ignore_chatter, make_trainer, pace_of
+from stagewise_kd.training.trainer import Patience, ignore_chatter, make_trainer, pace_of
 
 
 def run_plan(
@@ -130,7 +130,8 @@ def _train_stage(
         _optimizer_steps(pace, fitting),
     )
     recorder = Recorder(run, folder, pace, fitting.tracker)
-    trainer = make_trainer(fitting, recorder, label)
+    patience = Patience(stage.monitor, stage.patience) if stage.patience else None
+    trainer = make_trainer(fitting, recorder, label, patience)
     last = folder / LAST
     start = _next_round(last)
     run.drop_metrics(stage.name, pace.span(start).start)
@@ -147,7 +148,7 @@ def _train_stage(
             trainer.fit(module, *loaders, ckpt_path=str(last) if last.exists() else None)
         except SystemExit:  # what Lightning makes of Ctrl-C
             raise KeyboardInterrupt from None
-    if (ended := trainer.current_epoch) < pace.rounds:
+    if (ended := trainer.current_epoch) < pace.rounds and not (patience and patience.ended):
         raise UserError(
             f"stage {stage.name!r}: Lightning ended it after {pace.span(ended).start} of "
             f"{stage.epochs} epochs; leave out the trainer.* that makes it"
@@ -157,8 +158,8 @@ def _train_stage(
     barrier()
     return {
         "name": stage.name,
-        "epochs": pace.epochs,
-        "steps": pace.steps,
+        "epochs": pace.span(ended - 1)[-1] + 1,
+        "steps": sum(map(pace.length, range(ended))),
         "best": recorder.best,
         "seconds": round(feeds.seconds + recorder.seconds, 2),
         "images_seen": recorder.images_seen,

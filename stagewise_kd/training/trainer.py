@@ -12,10 +12,11 @@ import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.plugins.io import TorchCheckpointIO
+from lightning.pytorch.callbacks import EarlyStopping
 
 from stagewise_kd.data.pace import Pace, paced
 from stagewise_kd.data.sampling import share
-from stagewise_kd.methods.plan import Stage
+from stagewise_kd.methods.plan import Monitor, Stage
 from stagewise_kd.system.errors import UserError, first_line, raise_faults
 from stagewise_kd.training.compiling import CompiledBlocks
 from stagewise_kd.training.progress import StageProgress
@@ -48,10 +49,48 @@ TAKEN = {
 }
 
 
-def make_trainer(fitting: Fitting, recorder: Recorder, label: str) -> lightning.Trainer:
+class Patience(EarlyStopping):
+    """Ends a stage after so many rounds in a row that were no better, resumed as straight.
+
+    Where there are fewer images than the monitor needs nothing ends it: that would be chance.
+    """
+
+    def __init__(self, monitor: Monitor, patience: int) -> None:
+        super().__init__(
+            f"val/{monitor.name}",
+            patience=patience,
+            mode=monitor.mode,
+            strict=False,  # the recorder tells of a figure that there is not
+            check_on_train_epoch_end=False,
+        )
+        self.least = monitor.least
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        """Count the round."""
+        if len(trainer.val_dataloaders.dataset) >= self.least:
+            super().on_validation_end(trainer, pl_module)
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Train no further where the stage had ended before the run was interrupted."""
+        trainer.should_stop = self.ended
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended the stage."""
+        return self.wait_count >= self.patience
+
+
+def make_trainer(
+    fitting: Fitting, recorder: Recorder, label: str, patience: Patience | None = None
+) -> lightning.Trainer:
     """The trainer of one stage, to whose rounds Lightning says epochs; its bar says `label`."""
-    compiled = [CompiledBlocks()] if fitting.compile else []
-    callbacks = [recorder, StageProgress(label, recorder.pace), *compiled]
+    more = [CompiledBlocks()] if fitting.compile else []
+    callbacks = [
+        recorder,
+        StageProgress(label, recorder.pace),
+        *more,
+        *([patience] * bool(patience)),
+    ]
     own = {**OWN, "max_epochs": recorder.pace.rounds, "callbacks": callbacks}
     own |= {"limit_train_batches": 1.0}  # of the option the pace has been told
     return lightning.Trainer(
