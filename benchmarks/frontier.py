@@ -19,16 +19,18 @@ from matplotlib.ticker import NullLocator
 
 from stagewise_kd.comparison.drawing import COLOURS, save
 from stagewise_kd.comparison.runs import read_result
+from stagewise_kd.methods.method import method_names
 from stagewise_kd.system.files import write_text
 
 PROBE = 2  # epochs of each stage
-WAYS = {
-    "no_teacher": ["method=no_teacher"],
-    "hinton": ["method=hinton"],
+METHODS = {name: [f"method={name}"] for name in method_names() if name != "stagewise"}
+SCHEDULES = {
     "sequential, uncached": ["schedule=sequential", "cache.budget_gb=0"],
     "sequential": ["schedule=sequential"],
     "concurrent": ["schedule=concurrent"],
 }
+WAYS = METHODS | SCHEDULES
+USUAL = ["no_teacher", "hinton", *SCHEDULES]
 FINETUNE = " + finetune"
 
 
@@ -40,7 +42,7 @@ def main() -> None:
     parser.add_argument("--student", default="resnet10")
     parser.add_argument("--fraction", type=float, default=0.25)
     parser.add_argument("--budgets", type=int, nargs="+", default=[60, 120, 240, 480])
-    parser.add_argument("--ways", nargs="+", default=[*WAYS], choices=[*WAYS], metavar="WAY")
+    parser.add_argument("--ways", nargs="+", default=USUAL, choices=[*WAYS], metavar="WAY")
     parser.add_argument("--out", type=Path, default=Path("frontier"))
     args = parser.parse_args()
     common = [
@@ -50,7 +52,7 @@ def main() -> None:
     rows = [
         row
         for way in args.ways
-        for finetune in ((False, True) if way not in ("no_teacher", "hinton") else (False,))
+        for finetune in ((False, True) if way in SCHEDULES else (False,))
         for row in frontier(way, finetune, common, args.budgets, args.out)
     ]
     table = pd.DataFrame(rows)
