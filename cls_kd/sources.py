@@ -11,11 +11,13 @@ from cls_kd.class_folders import class_folders, find_classes, load_images
 from stagewise_kd.data.finding import (
     SPLITS,
     existing_root,
+    labelled_folder,
     size_of_all,
     split_folders,
     unlabelled_files,
 )
 from stagewise_kd.data.image_files import ScaledImages, Size
+from stagewise_kd.data.present import check_test_classes
 from stagewise_kd.data.samples import Part, Repeated, Source
 from stagewise_kd.data.shapes import CLASSES, draw_all
 from stagewise_kd.system.errors import UserError, listed
@@ -87,7 +89,7 @@ def folder(
     split = None if known is None else partial(_is_split, shown=shown, known=known)
     path, folders = split_folders(root, name, split)
     found = find_classes(path, folders)
-    if known is None or "train" in found:
+    if known is None:
         known = [shown.get(code, code) for code in sorted(found["train"])]
     parts = _decoded(path, found, _numbers(path, found, shown, known), size, in_memory)
     test = parts.pop("test", None) or parts.pop("val")
@@ -95,7 +97,12 @@ def folder(
 
 
 def images(
-    root: str | None, size: Size | None, classes: Sequence[str], in_memory: bool | None = None
+    root: str | None,
+    size: Size | None,
+    classes: Sequence[str],
+    in_memory: bool | None = None,
+    test: str | None = None,
+    known: Sequence[str] | None = None,
 ) -> Source:
     """Any folder of images, at any depth, without labels and splits.
 
@@ -104,20 +111,41 @@ def images(
         size: height and width the images are used at; None where all are of one size.
         classes: that the teacher tells apart.
         in_memory: hold the decoded images in memory; None where they fit.
+        test: a folder with images of some classes that are scored, <class>/… or test/<class>/….
+        known: the classes of a student that is only scored: on `test`, else on all images.
 
     Raises:
-        UserError: there are none, they differ in size, or some cannot be read.
+        UserError: there are none, they differ in size, or some cannot be read; or `test` is of
+            other classes.
     """
+    none = Part([], [], [])
+    if known is not None and test and size:
+        classes, part = _labelled(test, size, classes, in_memory)
+        return Source(classes, none, part)
     if root is None:
         raise UserError("data=images needs data.root=DIR, a folder of images")
     names, paths = unlabelled_files(root, "data.root")
-    found = load_images(paths, size or size_of_all(paths), in_memory)
-    return Source(
-        [*classes],
-        Part(names, found, Repeated(0, len(names))),
-        Part([], [], []),
-        labelled=False,
-    )
+    size = size or size_of_all(paths)
+    every = Part(names, load_images(paths, size, in_memory), Repeated(0, len(names)))
+    if known is not None:
+        return Source([*classes], none, every, labelled=False)
+    classes, part = _labelled(test, size, classes, in_memory) if test else ([*classes], none)
+    return Source(classes, every, part, labelled=False)
+
+
+def _labelled(
+    root: str, size: Size, classes: Sequence[str], in_memory: bool | None
+) -> tuple[list[str], Part]:
+    """The classes, and the images of `data.test`."""
+    path = labelled_folder(root)
+    there = [folder.name for folder in class_folders(path)]
+    if not there:
+        raise UserError(f"data.test={root}: expected a folder for each class, found none")
+    found = find_classes(path, {"test": path})
+    known = [*classes] if {*there} <= {*classes} else there  # some may lack
+    check_test_classes(root, classes, known)
+    parts = _decoded(path, found, {name: n for n, name in enumerate(known)}, size, in_memory)
+    return known, parts["test"]
 
 
 def _is_split(path: Path, shown: Mapping[str, str], known: Sequence[str]) -> bool:

@@ -97,7 +97,7 @@ def make_data(
     more = _without_labels(source, rest, unlabelled)
     if more.names:
         parts["images"] = parts["train"] + more
-    if not source.labelled:
+    if not test.names:
         del parts["test"]
     names = {split: part.names for split, part in parts.items()}
     views = {
@@ -115,6 +115,7 @@ def make_data(
         names,
         views.get("images"),
         labelled=source.labelled,
+        tested=bool(test.names),
         counts=_counts(source, parts),
     )
 
@@ -122,15 +123,23 @@ def make_data(
 def scored_alone(source: Source, whole: Transform) -> Data:
     """The split that is reported, of a data set without train; it stands for the others too."""
     samples, names = Samples(source.test, whole), {"test": source.test.names}
-    shape, counts = tuple(samples[0][0].shape), _counts(source, {"test": source.test})
-    return Data(samples, samples, samples, shape, split_hash(names), names, counts=counts)
+    counts = _counts(source, {"test": source.test}) if source.labelled else {}
+    return Data(
+        samples,
+        samples,
+        samples,
+        tuple(samples[0][0].shape),
+        split_hash(names),
+        names,
+        labelled=source.labelled,
+        counts=counts,
+    )
 
 
 def _counts(source: Source, parts: Mapping[str, Part]) -> dict[str, list[int]]:
     """Labels of each class in the splits that have them."""
-    if not source.labelled:
-        return {}
-    labelled = {split: part for split, part in parts.items() if split != "images"}
+    having = [split for split in parts if split != "images"] if source.labelled else ["test"]
+    labelled = {split: parts[split] for split in having if split in parts}
     found = {split: part.counts(len(source.classes)) for split, part in labelled.items()}
     return {split: counts for split, counts in found.items() if counts}
 

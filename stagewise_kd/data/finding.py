@@ -73,6 +73,18 @@ def unlabelled_files(root: str, setting: str = "data.unlabelled") -> tuple[list[
     return [f"{within}{path.relative_to(folder).as_posix()}" for path in paths], paths
 
 
+def labelled_folder(root: str) -> Path:
+    """The folder of `data.test`, or test/ in it.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = Path(root)
+    if not path.is_dir():
+        raise UserError(f"data.test={root}: no such folder")
+    return path / "test" if (path / "test").is_dir() else path
+
+
 def size_of_all(paths: Sequence[Path], setting: str = "data.size") -> tuple[int, int]:
     """The one height and width of all images, from their headers.
 
@@ -135,6 +147,7 @@ def split_folders(
         raise UserError(
             f"data.root={root}: holds train/ only; put the images to report on in test/"
         )
-    if "train" not in found and "test" in found:
-        return path, {"test": found["test"]}
+    if is_split:
+        reported = "test" if "test" in found else "val"
+        return path, {reported: found[reported]}
     return path, found

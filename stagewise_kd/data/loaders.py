@@ -33,6 +33,7 @@ class Data:
         splits: file names of each split.
         images: samples for the stages that see no label, whatever their labels are; None: train.
         labelled: whether the labels of train, val and test mean anything.
+        tested: whether those of test do, where the others do not.
         counts: of train, val and test the labels of each class, where somebody has counted.
     """
 
@@ -44,7 +45,12 @@ class Data:
     splits: dict[str, list[str]]
     images: Dataset[Any] | None = None
     labelled: bool = True
+    tested: bool = False
     counts: Mapping[str, Sequence[int]] = field(default_factory=dict)
+
+    def has_labels(self, split: Dataset[Any]) -> bool:
+        """Whether the labels of a split mean anything."""
+        return self.labelled or (self.tested and split is self.test)
 
     def for_stage(self, sees_labels: bool) -> tuple[str, Dataset[Any]]:
         """Name and samples of the split that a stage trains on."""

@@ -30,6 +30,30 @@ def absent_classes(counts: Mapping[str, Sequence[int]], classes: Sequence[str]) 
     return lines
 
 
+def classes_fit(known: Sequence[str], found: Sequence[str]) -> bool:
+    """Whether data has the classes that a network knows; one that only counts them takes any names.
+
+    Args:
+        known: by the network, in order; numbers of a checkpoint that tells no names.
+        found: in the data, in order.
+    """
+    counted = [*known] == [str(number) for number in range(len(known))]
+    return [*found] == [*known] or (counted and len(found) == len(known))
+
+
+def check_test_classes(root: str, known: Sequence[str], found: Sequence[str]) -> None:
+    """Check that `data.test` has the classes of the teacher.
+
+    Raises:
+        UserError: they are others, or in another order.
+    """
+    if not classes_fit(known, found):
+        raise UserError(
+            f"data.test={root}: the classes are {listed(found)}, the teacher's {listed(known)}; "
+            "name them as the teacher does, in its order"
+        )
+
+
 def check_any(data: Data, void: int | None) -> None:
     """See that there are labels to learn from, and to choose epochs by.
 

@@ -76,7 +76,8 @@ class Source:
         val: what epochs are chosen on; None: a part of train.
         palette: a colour a class, of data sets whose labels are masks.
         blank: the label of an image that has none.
-        labelled: whether any image has one; else test may be empty, and val stands for it.
+        labelled: whether images to learn from have one; else test may be empty, and val stands for
+            it.
     """
 
     classes: list[str]

@@ -7,7 +7,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from stagewise_kd.data.present import absent_classes
+from stagewise_kd.data.present import absent_classes, classes_fit
 from stagewise_kd.runs.config import check_values, resolved
 from stagewise_kd.runs.front_end import FrontEnd, load_data
 from stagewise_kd.runs.overrides import PATHS
@@ -36,10 +36,11 @@ def evaluate(
         UserError: the run is not finished, or the data has other classes.
     """
     student, described = open_student(run, front_end.TASK, factory_of(run, factory))
-    config = run_config(run, overrides)
+    own, config = run_config(run), run_config(run, overrides)
     config["data"]["size"] = config["data"]["size"] or described["size"]
-    data, source = load_data(front_end, config, described["classes"])
-    if source.classes != described["classes"]:
+    elsewhere = any(own["data"].get(key) != config["data"].get(key) for key in ("root", "test"))
+    data, source = load_data(front_end, config, described["classes"], elsewhere)
+    if not classes_fit(described["classes"], source.classes):
         raise UserError(
             f"{run}: the student knows {', '.join(described['classes'][:12])}; the data has "
             f"{', '.join(source.classes[:12])}; give data of the student's classes"
@@ -56,7 +57,7 @@ def evaluate(
     setup = Setup(student, None, front_end.make_task(config, source), data, fitting)
     student.to(setup.device)
     nets = {"student": student}
-    if not data.labelled:
+    if not data.has_labels(data.test):
         nets[TEACHER] = front_end.load_teacher(config, source).to(setup.device).eval()
     figures = scores(nets, data.test, setup)["student"]
     print(json.dumps({"images": len(data.test), **figures}, indent=2))  # type: ignore[arg-type]

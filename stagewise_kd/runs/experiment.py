@@ -200,17 +200,19 @@ def _check_labels(experiment: Experiment) -> None:
     elif learns:
         raise UserError(
             f"stage {learns[0]!r} learns from labels, and there are none, only images; give labels "
-            "too, or leave out the option of the method that asks for them"
+            "too, or leave out the option that asks for them, or take a method that learns from "
+            "the teacher alone"
         )
 
 
 def _main(setup: Setup) -> dict[str, Any]:
     """What the result is judged by: the task's main figure, or agreement without labels."""
-    task, labelled = setup.task, setup.data.labelled
+    task, labelled = setup.task, setup.data.has_labels(setup.data.test)
+    columns = [*task.columns] if labelled else []
     return {
         "metric": task.monitor.name if labelled else AGREEMENT,
         "mode": task.monitor.mode if labelled else "max",
-        "columns": list(task.columns if labelled else (AGREEMENT,)),
+        "columns": columns if setup.data.labelled else [*columns, AGREEMENT],
     }
 
 

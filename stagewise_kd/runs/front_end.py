@@ -12,7 +12,7 @@ from stagewise_kd.data.samples import Part, Source, Transform
 from stagewise_kd.methods.method import takes
 from stagewise_kd.methods.task import Task
 from stagewise_kd.networks.blocks import BlockNet
-from stagewise_kd.runs.taught import taught_classes
+from stagewise_kd.runs.taught import check_without_labels, taught
 from stagewise_kd.system.names import Config
 
 SPLIT = ("fraction", "images", "label_fraction", "seed", "val", "splits", "rest_as_test")
@@ -70,7 +70,10 @@ class FrontEnd(Protocol):
 
 
 def load_data(
-    front_end: FrontEnd, config: Config, known: Sequence[str] | None = None
+    front_end: FrontEnd,
+    config: Config,
+    known: Sequence[str] | None = None,
+    alone: bool = True,
 ) -> tuple[Data, Source]:
     """The splits of a config, and the data set they are of.
 
@@ -78,21 +81,25 @@ def load_data(
         front_end: of the task.
         config: the resolved config.
         known: the classes of a student that is only scored; a folder needs no train/ then.
+        alone: of images without labels such a student is scored on all, or on those of `data.test`;
+            else on what its run has held out.
 
     Raises:
         UserError: the data cannot be read, or the settings leave a split without images.
     """
-    front_end.check(config)
     settings = config["data"]
+    labelled = settings.get("labelled", True)
+    if not labelled:
+        check_without_labels(config)
+    front_end.check(config)
     size = None if settings["size"] is None else sides(settings["size"])
     make = instantiate(settings["source"])
-    scored = {"known": known} if known is not None and takes(make, "known") else {}
-    taught = (
-        {"classes": known or taught_classes(config)} if settings.get("labelled") is False else {}
-    )
-    source = make(size=size, **scored, **taught)
+    given = {} if labelled else {"classes": known} if known else taught(config)
+    if known is not None and (labelled or alone) and not settings.get("rest_as_test"):
+        given |= {"known": known}
+    source = make(size=size, **{k: v for k, v in given.items() if takes(make, k)})
     augment, whole = front_end.make_views(config, source)
-    if scored and not source.train.names:
+    if known is not None and not source.train.names:
         return scored_alone(source, whole), source
     data = make_data(
         source,

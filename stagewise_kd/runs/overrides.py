@@ -7,7 +7,7 @@ from stagewise_kd.system.errors import UserError
 from stagewise_kd.system.files import path_of
 
 ABSOLUTE = (  # in config.yaml
-    *("data.root", "data.splits", "data.unlabelled", "data.classes"),
+    *("data.root", "data.test", "data.splits", "data.unlabelled", "data.classes"),
     *("teacher.checkpoint", "cache.dir"),
 )
 # Lightning and the builders of networks have more options than the config names.

@@ -31,11 +31,12 @@ def scores(nets: Mapping[str, Predict], data: Any, setup: Setup) -> dict[str, di
         Figures in [0, 1] by name, for each network.
     """
     device = setup.device
-    metrics = {name: setup.task.metrics().to(device) for name in nets if setup.data.labelled}
+    labelled = setup.data.has_labels(data)
+    metrics = {name: setup.task.metrics().to(device) for name in nets if labelled}
     same = {
         name: torch.zeros((), dtype=torch.long, device=device) for name in nets if TEACHER in nets
     }
-    if setup.data.labelled:
+    if labelled:
         same.pop(TEACHER, None)
     count = 0
     with torch.inference_mode(), autocast(setup.fitting.precision, device):
