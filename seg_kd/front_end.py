@@ -137,7 +137,8 @@ def _copy_decoder(teacher: BlockNet, student: BlockNet) -> None:
         except RuntimeError as error:
             raise UserError(
                 f"decoder=teacher: the teacher's {name} does not fit a student of these widths "
-                f"({str(error).splitlines()[-1].strip()}); use decoder=default or decoder=matched"
+                f"({str(error).splitlines()[-1].strip()}); use decoder=default or decoder=matched, "
+                "without labels with method=hinton, or a student of the teacher's widths"
             ) from None
 
 

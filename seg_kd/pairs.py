@@ -12,7 +12,7 @@ from torch import Tensor
 from seg_kd.channels import read_image
 from seg_kd.legend import Legend
 from seg_kd.masks import VOID, read_mask
-from stagewise_kd.data.finding import find_images, say_left_out, unlabelled_files
+from stagewise_kd.data.finding import find_images, say_left_out, size_of_all, unlabelled_files
 from stagewise_kd.data.image_files import (
     FileImages,
     Images,
@@ -28,6 +28,10 @@ from stagewise_kd.data.samples import Part
 from stagewise_kd.system.errors import UserError
 
 GREY = ("1", "L", "LA")
+ALL_GREY = (
+    "all images are grey; set data.channels=3 to read them as RGB, for a teacher of three "
+    "channels, or data.channels=1 for one of one"
+)
 SMALL = 96 * 96  # pixels: above, threads decode faster than one
 
 
@@ -65,10 +69,7 @@ def load_pairs(
     sizes = [_size(path) for path in paths]
     faults += _shape_faults(paths, masks, sizes)
     if ask and paths and _all_grey(paths):
-        faults.append(
-            "all images are grey; set data.channels=3 to read them as RGB, for a teacher of three "
-            "channels, or data.channels=1 for one of one"
-        )
+        faults.append(ALL_GREY)
     size = size or _common(paths, sizes, faults)
     pixels = size[0] * size[1] if size else None
     keep = pixels is not None and keeps(in_memory, len(rows) * pixels * (channels + 1))
@@ -168,23 +169,36 @@ def _shown(size: Size) -> str:
     return f"{size[1]}×{size[0]}"
 
 
-def load_unlabelled(root: str, size: Size, channels: int) -> tuple[list[str], Images]:
+def load_unlabelled(
+    root: str,
+    size: Size | None,
+    channels: int | None,
+    in_memory: bool | None = None,
+    setting: str = "data.unlabelled",
+) -> tuple[list[str], Images]:
     """Names and images of a folder without masks, whatever folders are in it.
 
     Args:
         root: the folder.
-        size: height and width they are scaled to.
-        channels: 1, 3 or 4.
+        size: height and width they are scaled to; None where all are of one size.
+        channels: 1, 3 or 4; None: 3, unless all are grey.
+        in_memory: hold them decoded; None where they fit.
+        setting: that names the folder.
 
     Raises:
         UserError: there are none, or lists those that cannot be read.
     """
-    names, paths = unlabelled_files(root)
+    names, paths = unlabelled_files(root, setting)
+    if channels is None and _all_grey(paths):
+        raise UserError(f"{setting}={root}: {ALL_GREY}")
+    channels = channels or 3
+    check_channels(channels)
+    size = size or size_of_all(paths)
     files = FileImages(paths, partial(read_image, size=size, channels=channels))
     pixels = size[0] * size[1]
-    keep = keeps(None, len(paths) * pixels * channels)
+    keep = keeps(in_memory, len(paths) * pixels * channels)
     images, faults = read_all(files, keep, threads=pixels > SMALL)
-    raise_first(f"data.unlabelled={root}: cannot read every image; replace or delete", faults)
+    raise_first(f"{setting}={root}: cannot read every image; replace or delete", faults)
     return names, images
 
 

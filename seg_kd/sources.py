@@ -1,15 +1,17 @@
 """Data sets: where their images and masks come from."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from seg_kd.legend import Legend, read_legend
+from seg_kd.legend import Legend, generated_palette, read_legend
 from seg_kd.masks import VOID
-from seg_kd.pairs import load_pairs
-from stagewise_kd.data.finding import SPLITS, existing_root, split_folders
-from stagewise_kd.data.samples import Part, Source
+from seg_kd.pairs import load_pairs, load_unlabelled
+from stagewise_kd.data.finding import SPLITS, existing_root, labelled_folder, split_folders
+from stagewise_kd.data.present import check_test_classes
+from stagewise_kd.data.samples import Colour, Part, Repeated, Source
 from stagewise_kd.data.shapes import CLASSES, draw_all
 from stagewise_kd.system.errors import UserError
 
@@ -105,6 +107,69 @@ def folder(
     folders = {split: (f"{own / 'images'}", f"{own / 'masks'}") for split, own in below.items()}
     legend = read_legend(Path(classes) if classes else path / "classes.yaml")
     return _read(path, folders, legend, size, channels, in_memory)
+
+
+def images(
+    root: str | None,
+    size: Sequence[int] | None,
+    classes: Sequence[str],
+    palette: Sequence[Colour] | None = None,
+    channels: int | None = None,
+    in_memory: bool | None = None,
+    test: str | None = None,
+    legend: str | None = None,
+    known: Sequence[str] | None = None,
+) -> Source:
+    """Any folder of images, at any depth, without masks and splits.
+
+    Args:
+        root: the folder.
+        size: height and width the images are used at; None where all are of one size.
+        classes: that the teacher tells apart.
+        palette: their colours, where it knows them.
+        channels: of the images: 1 grey, 3 RGB, 4 RGBA; None: RGB, unless all are grey.
+        in_memory: hold them decoded; None where they fit.
+        test: a folder whose masks are scored: images/ and masks/, or those in test/.
+        legend: the file that `read_legend` reads; None for classes.yaml in `test`.
+        known: the classes of a student that is only scored: on `test`, else on all images.
+
+    Raises:
+        UserError: there are none, they differ in size, or some cannot be read; or `test` is of
+            other classes.
+    """
+    none, wanted = Part([], [], []), None if size is None else (size[0], size[1])
+    if known is not None and test:
+        return _labelled(test, wanted, classes, channels, in_memory, legend)
+    if root is None:
+        raise UserError("data=images needs data.root=DIR, a folder of images")
+    names, found = load_unlabelled(root, wanted, channels, in_memory, "data.root")
+    depth, height, width = found[0].shape
+    blank = torch.full((height, width), VOID, dtype=torch.uint8)
+    every = Part(names, found, Repeated(blank, len(names)))
+    colours = palette or generated_palette(len(classes))
+    source = Source([*classes], every, none, palette=colours, blank=blank, labelled=False)
+    if known is not None:
+        return replace(source, train=none, test=every)
+    if test is None:
+        return source
+    labelled = _labelled(test, (height, width), classes, depth, in_memory, legend)
+    return replace(labelled, train=every, blank=blank, labelled=False)
+
+
+def _labelled(
+    root: str,
+    size: tuple[int, int] | None,
+    classes: Sequence[str],
+    channels: int | None,
+    in_memory: bool | None,
+    file: str | None,
+) -> Source:
+    """The images and masks of `data.test`."""
+    path = labelled_folder(root)
+    beside = [path / "classes.yaml", Path(root) / "classes.yaml"]
+    legend = read_legend(Path(file) if file else next(filter(Path.is_file, beside), beside[0]))
+    check_test_classes(root, classes, legend.classes)
+    return _read(path, {"test": ("images", "masks")}, legend, size, channels, in_memory)
 
 
 def _is_split(folder: Path) -> bool:

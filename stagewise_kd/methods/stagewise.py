@@ -93,7 +93,8 @@ def stagewise(
     learned |= {*student.needed({IMAGE}, {ours for ours, _ in known})}
     rest = tuple(name for name in student.names if name not in learned)
     if head == "teacher":
-        taught, instead = {theirs for _, theirs in pairs}, "use method.head=labels, or "
+        taught = {theirs for _, theirs in pairs}
+        instead = "use method.head=labels, without labels method=hinton, or "
         copy_rest(teacher, student, rest, taught, "method.head=teacher", instead)
     elif head == "labels":
         decodes = "decoder" in {student.blocks[name].role for name in rest}
