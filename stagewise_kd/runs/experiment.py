@@ -27,6 +27,7 @@ from stagewise_kd.system.errors import UserError
 from stagewise_kd.system.files import write_json
 from stagewise_kd.system.processes import barrier, from_first, rank
 from stagewise_kd.system.run_folder import RunFolder, open_run, versions
+from stagewise_kd.training.norms import check_norms
 from stagewise_kd.training.score import AGREEMENT, TEACHER, scores
 from stagewise_kd.training.setup import Setup
 from stagewise_kd.training.sharing import SharedStages
@@ -114,6 +115,7 @@ def run_experiment(experiment: Experiment, run: RunFolder) -> dict[str, Any]:
     check_limits(fitting.trainer, fitting.batch_size, *sizes)
     torch.manual_seed(fitting.seed)
     adapters = check_plan(experiment.plan, setup.student, setup.teacher, setup.data.shape)
+    check_norms(experiment.plan, setup.student, setup.data, fitting.batch_size)
     prints = fingerprints(setup.data)
     found = identity(experiment, content_hash(prints))
     run.check_config(experiment.config)

@@ -4,6 +4,7 @@ __all__ = [
     "chance",
     "compiling",
     "graft",
+    "norms",
     "progress",
     "recorder",
     "score",
