@@ -1,12 +1,15 @@
 """The command line: cls-kd run | blocks | shrink | status | compare | evaluate | predict."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stagewise_kd.cli.start import interruptible
 
 if TYPE_CHECKING:
     from argparse import Namespace
+
+    from stagewise_kd.comparison.page import Exhibit
 
 
 @interruptible
@@ -23,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         _evaluate,
         _predict,
         {"--top": (3, "how many classes an image")},
+        _gallery,
     ).main(argv)
 
 
@@ -58,3 +62,9 @@ def _predict(args: "Namespace") -> None:
     from cls_kd.predict import predict
 
     predict(args.run, args.paths, args.out, args.top, args.factory)
+
+
+def _gallery(runs: Sequence[Path]) -> "Sequence[Exhibit]":
+    from cls_kd.gallery import gallery
+
+    return gallery(runs)

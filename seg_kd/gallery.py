@@ -7,31 +7,23 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from seg_kd import front_end
 from seg_kd.masks import VOID
 from seg_kd.metrics import overlaps
-from seg_kd.task import Segmentation
 from stagewise_kd.comparison.page import Exhibit
-from stagewise_kd.comparison.runs import Run, read_runs, told_apart
-from stagewise_kd.data.batches import unit_images
-from stagewise_kd.data.loaders import Data, eval_loader
-from stagewise_kd.data.samples import Source
-from stagewise_kd.methods.losses import two_or_more
-from stagewise_kd.networks.blocks import BlockNet
-from stagewise_kd.runs.evaluate import run_config
-from stagewise_kd.runs.front_end import load_data
-from stagewise_kd.runs.student import check_task, open_student
+from stagewise_kd.data.samples import Colour
+from stagewise_kd.runs.gallery import Shown, seen, shown_runs
 
-SEARCHED = 400  # test images among which the worst are looked for
-BATCH = 8
 Mask = NDArray[np.uint8]
 
 
 def gallery(paths: Sequence[Path], count: int = 8) -> list[Exhibit]:
     """The test images that the students get worst, worst first.
 
-    Only runs on the data of the first run are shown, one of each group of seeds.
+    Without masks those where they agree least with the teacher. Only runs on the data of the first
+    run are shown, one of each group of seeds.
 
     Args:
         paths: run folders, or folders of them.
@@ -40,36 +32,37 @@ def gallery(paths: Sequence[Path], count: int = 8) -> list[Exhibit]:
     Raises:
         UserError: a run is not finished or of classification, or its data is no longer there.
     """
-    every = told_apart(read_runs(paths))
-    for group in every:
-        check_task(group.runs[0].path, group["task"], Segmentation.name)
-    groups = [group for group in every if "source" in group.runs[0].config["data"]]
-    if not groups:  # run from Python, which alone has the data
+    shown = shown_runs(front_end, paths)
+    if shown is None:
         return []
-    first = groups[0].runs[0]
-    alike = [group for group in groups if _data_of(group.runs[0]) == _data_of(first)]
-    students = {
-        group.name: open_student(group.runs[0].path, Segmentation.name)[0] for group in alike
-    }
-    data, source = load_data(front_end, run_config(first.path))
-    nets = _teacher([group.runs[0] for group in alike], source)
-    number = min(SEARCHED, len(data.splits["test"]))
-    masks = {name: _predict(net, data, number) for name, net in (nets | students).items()}
-    truths = [np.asarray(data.test[index][1]) for index in range(number)]
-    scores = [
-        float(np.mean([image_miou(masks[name][i], truth) for name in students]))
-        for i, truth in enumerate(truths)
-    ]
-    worst = sorted(range(number), key=lambda index: scores[index])[:count]
+    nets = shown.teacher | shown.students
+    masks = {name: seen(net, shown, _classes).numpy() for name, net in nets.items()}
+    numbers = range(len(shown.names))
+    scores = [_score({name: found[i] for name, found in masks.items()}, shown, i) for i in numbers]
+    called = "mIoU" if shown.labelled else "agreement"
     return [
         _exhibit(
-            f"{data.splits['test'][i]}, mIoU {scores[i]:.2f}",
-            data.test[i],
+            f"{shown.names[i]}, {called} {scores[i]:.2f}",
+            shown.data.test[i],  # type: ignore[index]
             {name: found[i] for name, found in masks.items()},
-            source,
+            shown,
         )
-        for i in worst
+        for i in sorted(numbers, key=lambda number: scores[number])[:count]
     ]
+
+
+def _classes(logits: Tensor) -> Tensor:
+    return logits.argmax(dim=1).to(torch.uint8)
+
+
+def _score(masks: dict[str, Mask], shown: Shown, number: int) -> float:
+    """Of the students on an image: their mean IoU, or how far they agree with the teacher."""
+    students = [masks[name] for name in shown.students]
+    if shown.labelled:
+        truth = np.asarray(shown.data.test[number][1])
+        return float(np.mean([image_miou(mask, truth) for mask in students]))
+    teacher = next((masks[name] for name in shown.teacher), students[0])
+    return float(np.mean([mask == teacher for mask in students]))
 
 
 def image_miou(predicted: Mask, truth: Mask) -> float:
@@ -89,48 +82,23 @@ def image_miou(predicted: Mask, truth: Mask) -> float:
     return float((hits / (there + found - hits).clamp_min(1))[there > 0].mean())
 
 
-def _data_of(run: Run) -> Any:
-    data = run.config["data"]
-    return [data[key] for key in ("name", "root", "size", "splits")]
-
-
-def _teacher(runs: Sequence[Run], source: Source) -> dict[str, BlockNet]:
-    for run in runs:
-        checkpoint = run.result.get("teacher_checkpoint")
-        if run.has_teacher and checkpoint and Path(checkpoint).exists():
-            config = run_config(run.path)
-            config["teacher"]["checkpoint"] = checkpoint
-            return {f"{config['teacher']['name']} teacher": front_end.load_teacher(config, source)}
-    return {}
-
-
-@torch.inference_mode()
-def _predict(net: BlockNet, data: Data, number: int) -> list[Mask]:
-    found: list[Mask] = []
-    for batch in eval_loader(data.test, BATCH, 0):
-        logits = two_or_more(net.eval()(unit_images(batch.image)))
-        found += list(logits.argmax(dim=1).to(torch.uint8).numpy())
-        if len(found) >= number:
-            break
-    return found
-
-
-def _exhibit(title: str, sample: Any, masks: dict[str, Mask], source: Source) -> Exhibit:
+def _exhibit(title: str, sample: Any, masks: dict[str, Mask], shown: Shown) -> Exhibit:
     image, truth = (np.asarray(part) for part in sample)
-    shown = np.ascontiguousarray(np.broadcast_to(image[:3].transpose(1, 2, 0), (*truth.shape, 3)))
-    every = {"truth": truth, **masks}
+    seen = np.ascontiguousarray(np.broadcast_to(image[:3].transpose(1, 2, 0), (*truth.shape, 3)))
+    every = {"truth": truth, **masks} if shown.labelled else masks
+    classes, palette = shown.described["classes"], shown.described["palette"]
     return Exhibit(
         title,
-        [("image", shown), *((name, coloured(mask, source)) for name, mask in every.items())],
+        [("image", seen), *((name, coloured(mask, palette)) for name, mask in every.items())],
         masks=every,
-        class_labels={**dict(enumerate(source.classes)), VOID: "void"},
-        image=shown,
+        class_labels={**dict(enumerate(classes)), VOID: "void"},
+        image=seen,
     )
 
 
-def coloured(mask: Mask, source: Source) -> Mask:
+def coloured(mask: Mask, palette: Sequence[Colour]) -> Mask:
     """A mask (H, W) in the colours of its classes, (H, W, 3); void is black."""
-    colours = np.array(source.palette, np.uint8)
+    colours = np.array(palette, np.uint8)
     table = np.zeros((256, 3), np.uint8)
     table[: len(colours)] = colours
     return table[mask]

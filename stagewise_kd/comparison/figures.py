@@ -89,11 +89,13 @@ def graft_scores(groups: Sequence[Group]) -> Figure | None:
 
     Runs with a single such score, whose blocks all trained at once, have no course to show.
     """
-    metric = main_metric(groups[0].runs[0].result)
+    runs = [(number, run.result) for number, group in enumerate(groups) for run in group.runs]
+    told = {name for _, r in runs for stage in r["stages"] for name in stage.get("graft", ())}
+    main = main_metric(groups[0].runs[0].result)
+    metric = main if main in told else "agreement"  # of validation images without labels
     every = [
-        (number, {s["name"]: s["graft"][metric] for s in run.result["stages"] if s.get("graft")})
-        for number, group in enumerate(groups)
-        for run in group.runs
+        (n, {s["name"]: s["graft"][metric] for s in r["stages"] if metric in s.get("graft", ())})
+        for n, r in runs
     ]
     grafts = [(number, scores) for number, scores in every if len(scores) > 1]
     longest = sorted((scores for _, scores in grafts), key=len, reverse=True)
@@ -110,7 +112,8 @@ def graft_scores(groups: Sequence[Group]) -> Figure | None:
         places = [names.index(name) for name in scores]
         axes.add_line(line(number, places, list(scores.values()), linewidth=width, **DOT))
     results = [run.result for number in drawn for run in groups[number].runs]
-    whole = {found[metric] for r in results if (found := r.get("teacher_val_metrics"))}
+    known = [found for r in results if (found := r.get("teacher_val_metrics"))]
+    whole = {found[metric] for found in known if metric in found}
     for score in whole:
         axes.axhline(score, **TEACHER)
     axes.autoscale_view()

@@ -107,6 +107,7 @@ def page(
         ratios=any("×" in cell for cell in text["latency"]),
         published_note=paper_tables.NOTE,
         seen=any(run.result.get("val_may_be_seen") for run in runs),
+        agreement="agreement" in {run.result["metric"] for run in runs},
         paper=any(run.result["protocol"] == "paper" for run in runs),
     )
 

@@ -11,6 +11,7 @@ __all__ = [
     "experiment",
     "foreign",
     "front_end",
+    "gallery",
     "launchers",
     "method",
     "overrides",

@@ -111,6 +111,36 @@ def test_evaluate_on_class_folders_alone(finished, pictures, here, capsys):
     assert "test has no label of bright (1 of 2 classes; labels of the others: 4)" in said.err
 
 
+def test_images_without_labels(pictures, teacher, here, capsys):
+    data = ["data=images", f"data.root={pictures / 'train'}", f"teacher.checkpoint={teacher}"]
+    tested = [*data, f"data.test={pictures}", *TINY, "steps=1", "schedule=sequential"]
+    assert cls_kd("run", *tested, "out=run") == 0
+    result = json.loads((here / "run" / "result.json").read_text())
+    assert (result["metric"], result["columns"]) == ("accuracy", ["accuracy", "agreement"])
+    assert set(result["student_metrics"]) == {"accuracy", "balanced_accuracy", "agreement"}
+    assert len((here / "run" / "splits" / "test.txt").read_text().split()) == 8
+    assert cls_kd("evaluate", "run") == 0
+    figures = json.loads(capsys.readouterr().out)
+    expected = result["student_metrics"]
+    assert figures | {"agreement": expected["agreement"]} == {"images": 8, **expected}
+    assert cls_kd("evaluate", "run", "data.test=null") == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures.keys() == {"images", "agreement"}
+    assert figures["images"] == 48  # all of the folder, as the run has not been scored on it
+    assert cls_kd("compare", "run", "--out", "page") == 0
+    html = (here / "page" / "index.html").read_text()
+    assert html.count("is dark") == html.count("is bright") == 2 * 4  # below a picture, and as alt
+    assert html.count("resnet18 teacher: ") == 2 * 8
+    assert "of 8 images, which come first" in html
+    shutil.rmtree(here / "run" / "student")
+    capsys.readouterr()
+    assert cls_kd("compare", "run", "--out", "page") == 0
+    assert "no contact sheet: run: holds no finished student" in capsys.readouterr().err
+    assert cls_kd("run", *data, "data.images=2", *TINY, "out=two") == 2
+    assert "stage 'features': of one image BatchNorm" in capsys.readouterr().err
+    assert not (here / "two").exists()
+
+
 def test_predict_writes_probabilities_and_a_sheet(finished, pictures, here):
     file = pictures / "test" / "dark" / "1.png"
     assert cls_kd("predict", str(finished), str(pictures / "test"), str(file), "--out", "seen") == 0

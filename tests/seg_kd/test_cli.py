@@ -270,6 +270,43 @@ def test_tiles_agree_with_the_whole_image():
     assert (whole == tiled).mean() > 0.99
 
 
+def test_images_without_masks(teacher, here, capsys):
+    for number in range(12):
+        (here / "photos" / "new").mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 32), (20 * number, 9, 0)).save(here / "photos/new" / f"{number}.png")
+    data = ["data=images", "data.root=photos", f"teacher.checkpoint={teacher}", "steps=1"]
+    networks = ["student=resnet10", "teacher=resnet18", "batch_size=4"]
+    assert cli("run", *data, *networks, "out=run") == 0
+    result = read(here / "run" / "result.json")
+    assert (result["metric"], result["columns"]) == ("agreement", ["agreement"])
+    assert (result["decoder"], [stage["name"] for stage in result["stages"]]) == (
+        "teacher",
+        ["features"],
+    )
+    assert read(here / "run/student/network.json")["classes"] == ["0", "1", "2", "3", "4"]
+    assert cli("compare", "run", "--out", "page") == 0
+    html = (here / "page" / "index.html").read_text()
+    assert "truth" not in html and html.count(".png, agreement ") == 1
+    for kind in ("images", "masks"):
+        (here / "some" / kind).mkdir(parents=True)
+    for number in range(3):
+        Image.new("RGB", (32, 32), (0, 80 * number, 0)).save(here / "some/images" / f"{number}.png")
+        Image.new("L", (32, 32), number).save(here / "some/masks" / f"{number}.png")
+    (here / "some" / "classes.yaml").write_text("classes: [a, b, c, d, e]\n")
+    assert cli("evaluate", "run", "data.test=some") == 0
+    assert cli("run", *data, *networks, "data.test=some", "out=tested") == 0
+    result = read(here / "tested" / "result.json")
+    assert result["columns"] == ["miou", "agreement"]
+    assert {"iou/a", "agreement", "miou"} <= set(result["student_metrics"])
+    capsys.readouterr()
+    (here / "some" / "classes.yaml").write_text("classes: [b, a, c, d, e]\n")
+    assert cli("evaluate", "tested", "data.test=some", "data.root=other") == 2
+    assert "the classes are b, a, c, d, e, the teacher's a, b" in capsys.readouterr().err
+    assert cli("run", *data, *networks, "decoder=matched", "out=matched") == 2
+    assert "without labels method=hinton" in capsys.readouterr().err
+    assert cli("run", *data, *networks, "decoder=matched", "method=hinton", "out=matched") == 0
+
+
 def test_compare_shows_the_worst_images_of_every_variant(finished, command, here, capsys):
     assert cli(*command, "decoder=matched") == 0
     assert cli("compare", str(finished), "run", "--out", "page") == 0

@@ -1,0 +1,57 @@
+"""A contact sheet: test images, and what teacher and students take them for."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from cls_kd import front_end
+from stagewise_kd.comparison.page import Exhibit, Picture
+from stagewise_kd.runs.gallery import Shown, seen, shown_runs
+from stagewise_kd.system.console import console
+from stagewise_kd.system.errors import UserError
+
+
+def gallery(paths: Sequence[Path], count: int = 32) -> list[Exhibit]:
+    """One row of test images, those first on which students and teacher differ most.
+
+    Only runs on the data of the first run are shown, one of each group of seeds; none where its
+    data is no longer there, or a student is a network that only the user's own code can build.
+
+    Args:
+        paths: run folders, or folders of them.
+        count: how many images.
+    """
+    try:
+        shown = shown_runs(front_end, paths)
+    except UserError as error:
+        console.print(f"no contact sheet: {error}", soft_wrap=True, highlight=False)
+        return []
+    if shown is None:
+        return []
+    nets = shown.teacher | shown.students
+    found = {name: seen(net, shown, _probabilities) for name, net in nets.items()}
+    picks = [
+        {int(of[number].argmax()) for of in found.values()} for number in range(len(shown.names))
+    ]
+    first = sorted(range(len(picks)), key=lambda number: -len(picks[number]))[:count]
+    whom = "Teacher and student" if shown.teacher and len(nets) == 2 else "The networks"
+    differ = sum(len(classes) > 1 for classes in picks)
+    title = f"{whom} differ on {differ} of {len(picks)} images, which come first"
+    return [Exhibit(title, [_picture(shown, found, number) for number in first])]
+
+
+def _probabilities(logits: Tensor) -> Tensor:
+    return logits.softmax(dim=1)
+
+
+def _picture(shown: Shown, found: dict[str, Tensor], number: int) -> tuple[str, Picture]:
+    """An image of the sheet, and the lines below it."""
+    classes = shown.described["classes"]
+    image, label = shown.data.test[number]  # type: ignore[index]
+    lines = [Path(shown.names[number]).name, *([f"is {classes[label]}"] if shown.labelled else [])]
+    for name, of in found.items():
+        best = int(of[number].argmax())
+        lines.append(f"{name}: {classes[best]} {of[number][best]:.0%}")
+    return "\n".join(lines), np.ascontiguousarray(image.permute(1, 2, 0).numpy())
