@@ -5,6 +5,8 @@ from typing import Any
 from torch import nn
 
 from stagewise_kd.data.image_files import sides
+from stagewise_kd.networks.archived import WIDTHS as ARCHIVED
+from stagewise_kd.networks.archived import archived
 from stagewise_kd.networks.blocks import IMAGENET, BlockNet
 from stagewise_kd.networks.libraries import (
     as_blocks,
@@ -20,6 +22,8 @@ from stagewise_kd.system.errors import UserError
 from stagewise_kd.system.names import SHRUNK, Config
 from stagewise_kd.system.weights import load_weights
 
+OURS = (*DEPTHS, *ARCHIVED)
+
 
 def network_faults(config: Config) -> list[str]:
     """What is wrong with the names and options of student and teacher."""
@@ -29,12 +33,12 @@ def network_faults(config: Config) -> list[str]:
         name = settings.get("name", "resnet10")
         if name == SHRUNK and who == "student":
             continue
-        if not (name in DEPTHS or is_function(name) or library(name) in LIBRARIES):
+        if not (name in OURS or is_function(name) or library(name) in LIBRARIES):
             faults.append(
-                f"{who}={name}: there are {', '.join(DEPTHS)}, timm/NAME, torchvision/NAME and "
+                f"{who}={name}: there are {', '.join(OURS)}, timm/NAME, torchvision/NAME and "
                 "module:function"
             )
-        elif name in DEPTHS and settings.get("arguments"):
+        elif name in OURS and settings.get("arguments"):
             faults.append(f"{who}.arguments: are for networks of libraries and of your own")
         elif name not in DEPTHS and settings.get("head"):
             faults.append(f"{who}.head: is for {', '.join(DEPTHS)}; {name} has a head of its own")
@@ -57,11 +61,15 @@ def make_network(
     found = norm or config["data"]
     if settings["name"] in DEPTHS:
         return _resnet(config, settings, classes, settings["head"] or "published", found)
+    if settings["name"] in ARCHIVED:
+        size = sides(config["data"]["size"])
+        net = archived(settings["name"], classes, size, found["mean"], found["std"])
+        return _cut_at(config, settings, net)
     return blocks_of(config, settings, make_model(config, settings, classes), classes, found)
 
 
 def make_model(config: Config, settings: Config, classes: int) -> nn.Module:
-    """A network that is none of our ResNets, with random weights."""
+    """A network that is none of ours, with random weights."""
     name, arguments = settings["name"], settings.get("arguments")
     if is_function(name):
         return own_model(name, classes, arguments)
@@ -108,9 +116,14 @@ def _resnet(
     config: Config, settings: Config, classes: int, head: Head, norm: dict[str, Any]
 ) -> BlockNet:
     net = resnet(settings["name"], classes, head, norm["mean"], norm["std"])
+    return _cut_at(config, settings, net)
+
+
+def _cut_at(config: Config, settings: Config, net: BlockNet) -> BlockNet:
+    """A network of ours, cut elsewhere where that is asked for."""
     if not settings.get("at"):
         return net
-    size = sides(config["data"]["size"])
-    cut = as_blocks(net.model, size, settings["at"], norm["mean"], norm["std"])
+    size, norm = sides(config["data"]["size"]), (net.mean.flatten(), net.std.flatten())
+    cut = as_blocks(net.model, size, settings["at"], *(values.tolist() for values in norm))
     cut.origin = net.origin
     return cut

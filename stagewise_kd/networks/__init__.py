@@ -2,6 +2,7 @@
 
 __all__ = [
     "adapters",
+    "archived",
     "blocks",
     "chain",
     "cost",
