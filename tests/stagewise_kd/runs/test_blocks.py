@@ -38,6 +38,16 @@ def test_blocks_stand_beside_what_they_learn_from():
     ]
 
 
+def test_a_teacher_of_bottlenecks_for_every_published_student():
+    teacher = measured("resnet50")
+    for name in ("resnet10", "resnet14", "resnet18", "resnet20", "resnet26"):
+        student = measured(name)
+        plan = stagewise(Classification(10), student, teacher, epochs=1)
+        stages = check_plan(plan, student, teacher, SHAPE).values()
+        shapes = [tuple(one.weight.shape[:2]) for made in stages for one in made.values()]
+        assert shapes == [(256, 64), (512, 128), (1024, 256), (2048, 512)]
+
+
 def test_shares_of_a_table_add_up():
     net = measured("resnet10")
     plan = stagewise(Classification(10), net, measured("resnet10"), epochs=1)
