@@ -159,6 +159,18 @@ def test_baselines_are_one_stage_that_trains_everything(task):
     assert [term.weight for term in soft.terms] == pytest.approx([0.1, 0.9])
 
 
+def test_labels_alone_may_train_the_head_alone(task):
+    (labels,) = no_teacher(task, tiny_net(), None, epochs=1, trains="head")
+    assert labels.trains == ("head",)
+    with pytest.raises(UserError, match=r"method.trains=some: give all or head"):
+        no_teacher(task, tiny_net(), None, epochs=1, trains="some")
+    whole = BlockNet(
+        nn.Identity(), [Block("model", nn.Identity(), ("image",), "head")], [0.0], [1.0]
+    )
+    with pytest.raises(UserError, match="the student is one block; say where to cut it"):
+        no_teacher(task, whole, None, epochs=1, trains="head")
+
+
 @pytest.mark.parametrize(("schedule", "epochs"), [("sequential", 2), ("concurrent", 4)])
 def test_what_is_inherited_whole_is_not_trained(task, schedule, epochs):
     student, teacher = tiny_net(seed=1), tiny_net(seed=2)
