@@ -13,13 +13,11 @@ from cls_kd.task import Classification
 from stagewise_kd.networks.blocks import BlockNet
 from stagewise_kd.networks.resnet import DEPTHS, resnet_model
 from stagewise_kd.runs.student import check_task, described_student
-from stagewise_kd.system.checkpoints import read_weights
+from stagewise_kd.system.checkpoints import WEIGHTS, read_weights
 from stagewise_kd.system.errors import UserError, listed
 from stagewise_kd.system.files import read_json
 from stagewise_kd.system.names import Config
 from stagewise_kd.system.weights import load_weights
-
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # in folders of timm's and Hugging Face's
 
 
 class Checkpoint(NamedTuple):

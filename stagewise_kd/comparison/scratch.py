@@ -31,7 +31,7 @@ def _ahead(alike: Sequence[Group]) -> Iterator[str]:
     def best(found: Sequence[Group]) -> Group:
         return max(found, key=lambda group: sign * _mean(group))
 
-    alone = [group for group in alike if not group.runs[0].has_teacher]
+    alone = [g for g in alike if not g.runs[0].has_teacher and _is_from_scratch(g)]
     taught = [group for group in alike if group.runs[0].has_teacher and _sees_labels(group)]
     if not alone or not taught:
         return
@@ -40,6 +40,10 @@ def _ahead(alike: Sequence[Group]) -> Iterator[str]:
     lead = sign * (_mean(first) - _mean(second))
     if lead > 0 and (bounds is None or bounds[0] > 0):
         yield _line(first, second)
+
+
+def _is_from_scratch(group: Group) -> bool:
+    return group.chosen.get("student.init", "random") == "random"
 
 
 def _line(alone: Group, taught: Group) -> str:

@@ -23,5 +23,6 @@ __all__ = [
     "resnet",
     "segmenters",
     "shrunk",
+    "starting",
     "tracing",
 ]

@@ -62,7 +62,7 @@ def inherit(
     found: dict[str, str] = {}
     picked: Picked = {}
     for one, other in _runs(student, teacher, match):
-        trees = _tree(_held(student, ours, one)), _tree(_held(teacher, theirs, other))
+        trees = _tree(held_by(student, ours, one)), _tree(held_by(teacher, theirs, other))
         found |= dict(_corresponding(*trees, "", "", pick, picked))
     with torch.no_grad():
         for name, source in found.items():
@@ -86,7 +86,9 @@ def _runs(
         yield student.names[a + 1 : c + 1], teacher.names[b + 1 : d + 1]
 
 
-def _held(net: BlockNet, tensors: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:
+def held_by(
+    net: BlockNet, tensors: Mapping[str, Tensor], names: Sequence[str]
+) -> dict[str, Tensor]:
     """The tensors of some blocks, by their names in the model."""
     state = [net.blocks[name].module.state_dict(keep_vars=True).values() for name in names]
     held = {id(tensor) for values in state for tensor in values}

@@ -84,13 +84,13 @@ def held(weights: Weights, known: Mapping[str, Shapes]) -> dict[str, str]:
     return {
         prefix: kind
         for kind, body in known.items()
-        for prefix in _prefixes(weights, body)
+        for prefix in prefixes(weights, body)
         if _is(under(weights, prefix), body)
     }
 
 
-def _prefixes(weights: Weights, body: Shapes) -> list[str]:
-    """What stands before the first name of a network."""
+def prefixes(weights: Weights, body: Mapping[str, object]) -> list[str]:
+    """What stands before the first name of a network, wherever a checkpoint has it."""
     first = next(iter(body))
     return [k.removesuffix(first) for k in weights if k == first or k.endswith(f".{first}")]
 
@@ -107,7 +107,7 @@ def nearest(weights: Weights, body: Shapes) -> dict[str, Tensor]:
 
     Empty where there is none.
     """
-    found = [under(weights, prefix) for prefix in _prefixes(weights, body)]
+    found = [under(weights, prefix) for prefix in prefixes(weights, body)]
     best = max(found, key=lambda some: len(body.keys() & some), default={})
     return best if 2 * len(body.keys() & best) >= len(body) else {}
 

@@ -21,11 +21,13 @@ from stagewise_kd.networks.headed import with_head
 from stagewise_kd.networks.inheriting import inherit
 from stagewise_kd.networks.layout import Shape
 from stagewise_kd.networks.matching import matched
+from stagewise_kd.networks.starting import start_from
 from stagewise_kd.runs.config import untracked
 from stagewise_kd.runs.experiment import Experiment
 from stagewise_kd.runs.foreign import check_of, val_may_be_seen
 from stagewise_kd.runs.front_end import FrontEnd, load_data
 from stagewise_kd.runs.method import method_of, stage_length, within_budget
+from stagewise_kd.runs.overrides import WORDS
 from stagewise_kd.runs.own_networks import measure
 from stagewise_kd.runs.shrunk import Start, shrunk_student
 from stagewise_kd.runs.teacher import needs_teacher, trained_teacher
@@ -103,9 +105,13 @@ def make_student(
             raise UserError("student=shrunk: is made of a trained teacher: teacher.checkpoint=FILE")
         return shrunk_student(front_end, config, source, data, teacher, choice)
     student = front_end.make_student(config, source, teacher)
+    init, said = config["student"].get("init"), []
+    if init and init not in WORDS["student.init"]:
+        said = [start_from(student, Path(init), source.classes)]
+    elif teacher and _inherits(config):
+        said = _inherit(config, student, teacher, data.shape)
     if teacher is None:
-        return Start(student, [])
-    said = _inherit(config, student, teacher, data.shape) if _inherits(config) else []
+        return Start(student, said)
     options = config["method"] | front_end.method_options(config)
     keeps = options.get("head") == "teacher" or about(method_of(config)).keeps_head
     return Start(with_head(student, teacher, data.shape) if keeps else student, said)

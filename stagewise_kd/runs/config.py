@@ -8,10 +8,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from stagewise_kd.methods.usual import usual_options
 from stagewise_kd.networks.names import name_fault
-from stagewise_kd.runs.overrides import ABSOLUTE
+from stagewise_kd.runs.overrides import ABSOLUTE, WORDS, absolute
 from stagewise_kd.sizing.target import target_of
 from stagewise_kd.system.errors import UserError, raise_faults
-from stagewise_kd.system.files import path_of
 from stagewise_kd.system.names import SHRUNK, Config
 
 DTYPES = ("bfloat16", "float16", "float32")
@@ -22,7 +21,7 @@ def resolved(cfg: DictConfig) -> Config:
     cfg = cfg.copy()
     for path in ABSOLUTE:
         if value := OmegaConf.select(cfg, path):
-            OmegaConf.update(cfg, path, str(path_of(str(value)).absolute()))
+            OmegaConf.update(cfg, path, absolute(path, str(value)))
     config: Config = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     config.pop("out", None)
     data = config["data"]
@@ -83,8 +82,6 @@ def check_values(config: Config) -> None:
         faults.append(f"reuse={config['reuse']}: give true or false")
     if config.get("cache"):  # a teacher's own run has none
         faults += _cache_faults(config["cache"])
-    if (init := config["student"].get("init")) not in (None, "teacher", "random"):
-        faults.append(f"student.init={init}: give teacher or random")
     faults += _teacher_faults(config.get("teacher") or {})
     faults += _target_faults(config)
     faults += _network_faults(config)
@@ -111,6 +108,8 @@ def _target_faults(config: Config) -> list[str]:
     if config["student"]["name"] != SHRUNK:
         given = [f"target.{k}={v}" for k, v in target.items() if v is not None]
         return faults + [f"{', '.join(given)}: is for student=shrunk"] * bool(given)
+    if (init := config["student"].get("init")) not in (None, *WORDS["student.init"]):
+        faults.append(f"student.init={init}: student=shrunk starts with its teacher's weights")
     if any(value is not None for value in target.values()):
         try:
             target_of(target, "target.")

@@ -8,8 +8,9 @@ from stagewise_kd.system.files import path_of
 
 ABSOLUTE = (  # in config.yaml
     *("data.root", "data.test", "data.splits", "data.unlabelled", "data.classes"),
-    *("teacher.checkpoint", "cache.dir"),
+    *("teacher.checkpoint", "student.init", "cache.dir"),
 )
+WORDS = {"student.init": ("teacher", "random")}  # that such a setting takes beside paths
 # Lightning and the builders of networks have more options than the config names.
 OPEN = ("trainer.", "student.arguments.", "teacher.arguments.", "model.arguments.")
 PATHS = (*ABSOLUTE, "teacher.store", "out")
@@ -24,6 +25,11 @@ def quoted(text: str) -> str:
     """A text that Hydra reads as it is."""
     # Only before a quote does Hydra take a backslash for more than itself.
     return "'" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), text) + "'"
+
+
+def absolute(name: str, text: str) -> str:
+    """A path as config.yaml has it; a word that a setting takes beside paths stays."""
+    return text if text in WORDS.get(name, ()) else str(path_of(text).absolute())
 
 
 def as_typed(item: str, study: bool = False) -> str:
@@ -49,7 +55,7 @@ def as_typed(item: str, study: bool = False) -> str:
     if len(parts) > 1 and name != "out" and all(parts) and not _exists(text):
         if study:
             return f"{name}={','.join(map(quoted, parts))}"
-        if all(map(_exists, parts)):
+        if all(part in WORDS.get(name, ()) or _exists(part) for part in parts):
             raise UserError(f"{item}: names {len(parts)} paths; add -m to run with each of them")
     return f"{name}={quoted(text)}"
 

@@ -11,7 +11,7 @@ from stagewise_kd.runs.build import build
 from stagewise_kd.runs.config import resolved, to_yaml, untracked
 from stagewise_kd.runs.experiment import bring_to_end
 from stagewise_kd.runs.front_end import FrontEnd
-from stagewise_kd.runs.overrides import PATHS, setting
+from stagewise_kd.runs.overrides import PATHS, absolute, setting
 from stagewise_kd.system.files import path_of
 from stagewise_kd.system.names import run_name
 from stagewise_kd.system.processes import processes, rank
@@ -45,5 +45,5 @@ def _overrides(cfg: DictConfig) -> list[str]:
         return sys.argv[1:]
     given = [item for item in HydraConfig.get().overrides.task if setting(item) != "out"]
     paths = {name: OmegaConf.select(cfg, name) for name in map(setting, given) if name in PATHS}
-    typed = [f"{name}={path_of(text).absolute()}" for name, text in paths.items() if text]
+    typed = [f"{name}={absolute(name, str(text))}" for name, text in paths.items() if text]
     return [item for item in given if not paths.get(setting(item))] + typed

@@ -15,6 +15,7 @@ from stagewise_kd.system.errors import UserError
 
 # What training scripts keep beside their weights: paths, figures, settings.
 BESIDE = {"argparse", "builtins", "collections", "numpy", "omegaconf", "pathlib", "typing"}
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # in folders of libraries, and in ours
 
 
 class Unread:

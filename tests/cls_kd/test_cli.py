@@ -198,6 +198,21 @@ def test_baselines_run(command, method):
     assert cls_kd(*command, f"method={method}") == 0
 
 
+def test_a_run_as_the_start_of_another(command, finished, here, capsys):
+    start = [f"student.init={finished}", "method=no_teacher", "method.trains=head"]
+    assert cls_kd(*command, *start) == 0
+    assert f" tensors from {finished}\n" in capsys.readouterr().err
+    first, second = (
+        load_file(run / "student" / "model.safetensors") for run in (finished, here / "run")
+    )
+    assert {name for name in first if not first[name].equal(second[name])} == {
+        *("fc.0.weight", "fc.0.bias", "fc.2.weight", "fc.2.bias")
+    }
+    weights = finished / "student" / "model.safetensors"
+    assert cls_kd(*command, f"student.init={weights}", *start[1:]) == 2
+    assert "holds a run of another configuration" in capsys.readouterr().err
+
+
 def test_wider_teacher_needs_adapters(command, here):
     options = ["teacher.checkpoint=null", "teacher=resnet50", "teacher.epochs=1"]
     assert cls_kd(*command, *options) == 0
@@ -459,6 +474,7 @@ class TestBadInput:
             ("method.n_features=7", ["method.n_features=7: give 1 to 5"]),
             ("eval.protocol=cheat", ["eval.protocol=cheat: give holdout or paper"]),
             ("teacher=resnet34", ["this is a resnet18", "pick teacher=resnet18"]),
+            ("student.init=nowhere.pt", ["nowhere.pt: there is no such file or folder"]),
             ("teacher.prefix=old", ["teacher.prefix=old: no network is there, but no prefix"]),
             ("teacher.checkpoint=nowhere.pt", ["nowhere.pt: no such file"]),
             ("batch_size=0", ["batch_size=0: give a whole number from 1 up"]),

@@ -15,6 +15,7 @@ from seg_kd.channels import read_image
 from seg_kd.cli import main
 from seg_kd.front_end import make_task
 from stagewise_kd.data.samples import Part, Source
+from stagewise_kd.networks.resnet import resnet
 from tests.fake_runs import write_run
 
 TINY = [
@@ -92,6 +93,18 @@ def test_encoder_stays_bit_identical_while_the_decoder_trains(finished):
     assert any("running_mean" in key for key in encoder)
     assert all(before[key].equal(after[key]) for key in encoder)
     assert any(not before[key].equal(after[key]) for key in before if ".decoder." in key)
+
+
+def test_a_classifier_as_the_start_of_the_encoder(command, here, capsys):
+    classifier = resnet("resnet10", 10).model
+    torch.save(classifier.state_dict(), here / "classifier.pt")
+    frozen = ["method=no_teacher", "method.trains=head", "student.init=classifier.pt"]
+    assert cli(*command, *frozen) == 0
+    line = capsys.readouterr().err
+    assert "decoder0, decoder1, decoder2, decoder3, decoder4, head: not there" in line
+    trained = load_file(here / "run" / "student" / "model.safetensors")
+    body = {k: v for k, v in classifier.state_dict().items() if not k.startswith("fc.")}
+    assert body and all(trained[f"encoder.{name}"].equal(value) for name, value in body.items())
 
 
 def test_cached_and_uncached_are_the_same_run(command, here):

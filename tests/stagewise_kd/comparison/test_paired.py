@@ -161,6 +161,12 @@ class TestFromScratch:
         write_seeds(tmp_path, "n", [0.71], method="no_teacher", data={"fraction": 1.0})
         assert "(stagewise) (1 seed: a hint, no more)." in self.said(tmp_path)[0]
 
+    def test_a_student_that_starts_from_weights_is_none_from_scratch(self, tmp_path):
+        write_seeds(tmp_path, "s", [0.70, 0.72, 0.74])
+        start = {"student": {"name": "resnet10", "init": "/runs/first"}}
+        write_seeds(tmp_path, "n", [0.81, 0.81, 0.81], method="no_teacher", config=start)
+        assert self.said(tmp_path) == []
+
     @pytest.mark.parametrize(
         ("taught", "options"),
         [

@@ -2,7 +2,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from stagewise_kd.runs.composing import composing
-from stagewise_kd.runs.overrides import as_typed
+from stagewise_kd.runs.overrides import absolute, as_typed
 from stagewise_kd.system.errors import UserError
 
 NAMES = [
@@ -48,7 +48,10 @@ def compose():
         yield made
 
 
-@pytest.mark.parametrize("key", ["out", "data.root", "teacher.checkpoint", "teacher.store"])
+KEYS = ["out", "data.root", "teacher.checkpoint", "teacher.store", "student.init"]
+
+
+@pytest.mark.parametrize("key", KEYS)
 def test_a_path_is_text_as_typed(compose, key):
     for name in NAMES:
         assert OmegaConf.select(compose([as_typed(f"{key}={name}")]), key) == name
@@ -68,3 +71,12 @@ def test_commas(tmp_path, monkeypatch):
     assert as_typed("data.root=a,new") == "data.root='a,new'"
     with pytest.raises(UserError, match=r"data\.root=a,b: names 2 paths; add -m"):
         as_typed("data.root=a,b")
+
+
+def test_words_beside_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert absolute("student.init", "teacher") == "teacher"
+    assert absolute("student.init", "./teacher") == absolute("data.root", "teacher")
+    assert absolute("data.root", "teacher") == str(tmp_path / "teacher")
+    with pytest.raises(UserError, match="names 2 paths; add -m"):
+        as_typed("student.init=teacher,random")
