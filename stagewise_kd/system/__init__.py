@@ -6,6 +6,7 @@ __all__ = [
     "errors",
     "files",
     "names",
+    "packages",
     "precision",
     "processes",
     "run_folder",

@@ -3,12 +3,12 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stagewise_kd.system.errors import UserError
+from stagewise_kd.system.packages import missing
 
 if TYPE_CHECKING:
     import wandb
@@ -18,8 +18,7 @@ Mode = Literal["offline", "online"]
 
 def check_installed(package: Literal["wandb", "tensorboard"]) -> None:
     """Raise a `UserError` that says how to install a package, if it is missing."""
-    spec = find_spec(package)
-    if spec is None or spec.origin is None:  # no origin: a folder of that name, such as wandb/
+    if missing(package):
         raise UserError(
             f"{package} is not installed; run pip install 'stagewise-kd[{package}]', "
             "or track with tracker=csv"

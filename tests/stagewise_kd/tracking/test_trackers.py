@@ -90,7 +90,7 @@ def test_config_names_a_tracker(choice):
 
 @pytest.mark.parametrize("package", ["wandb", "tensorboard"])
 def test_missing_package(package, monkeypatch, tmp_path):
-    monkeypatch.setattr(wandb_run, "find_spec", lambda name: None)
+    monkeypatch.setattr(wandb_run, "missing", lambda *names: [*names])
     make = {"wandb": wandb_tracker, "tensorboard": tensorboard_tracker}[package]
     with pytest.raises(UserError, match=rf"pip install 'stagewise-kd\[{package}\]'"):
         make(tmp_path, {}, {})
