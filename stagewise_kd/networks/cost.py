@@ -1,5 +1,6 @@
 """What a network costs: parameters, multiply-adds, latency."""
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ from stagewise_kd.networks.blocks import IMAGE, BlockNet
 
 REPETITIONS = 20
 WARM_UP = 3
+LEAST = 5  # rounds, however long they take
 
 
 def costs(nets: Mapping[str, BlockNet], shape: tuple[int, ...]) -> dict[str, Any]:
@@ -94,10 +96,32 @@ def latencies(nets: Mapping[str, BlockNet], shape: tuple[int, ...]) -> dict[str,
         20 figures of each network, those of one round at the same place.
     """
     image = torch.zeros(1, *shape, device=next(iter(nets.values())).mean.device)
-    found: dict[str, list[float]] = {name: [] for name in nets}
-    for _ in range(REPETITIONS + WARM_UP):
-        for name, net in nets.items():
+
+    def run(net: BlockNet) -> None:
+        net.eval()(image).sum().item()  # which waits for the device
+
+    return in_turns({name: partial(run, net) for name, net in nets.items()})
+
+
+def in_turns(
+    runs: Mapping[str, Callable[[], object]], seconds: float = math.inf
+) -> dict[str, list[float]]:
+    """Milliseconds of functions that run in turn.
+
+    Args:
+        runs: by name.
+        seconds: after which no further round begins, once there are five.
+
+    Returns:
+        20 figures of each, or fewer; those of one round at the same place.
+    """
+    found: dict[str, list[float]] = {name: [] for name in runs}
+    began = time.perf_counter()
+    for number in range(REPETITIONS + WARM_UP):
+        if number >= WARM_UP + LEAST and time.perf_counter() - began > seconds:
+            break
+        for name, run in runs.items():
             start = time.perf_counter()
-            net.eval()(image).sum().item()  # .item() waits for the device
+            run()
             found[name].append(1000 * (time.perf_counter() - start))
     return {name: figures[WARM_UP:] for name, figures in found.items()}
