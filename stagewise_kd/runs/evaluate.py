@@ -3,11 +3,14 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from stagewise_kd.data.present import absent_classes, classes_fit
+from stagewise_kd.data.samples import Source
+from stagewise_kd.networks.blocks import BlockNet
 from stagewise_kd.runs.config import check_values, resolved
 from stagewise_kd.runs.front_end import FrontEnd, load_data
 from stagewise_kd.runs.overrides import PATHS
@@ -36,32 +39,57 @@ def evaluate(
         UserError: the run is not finished, or the data has other classes.
     """
     student, described = open_student(run, front_end.TASK, factory_of(run, factory))
+    setup, source, config = scoring(front_end, run, student, described, overrides)
+    tested = {split: found for split, found in setup.data.counts.items() if split == "test"}
+    for line in absent_classes(tested, source.classes):
+        console.print(line, soft_wrap=True, highlight=False)
+    student.to(setup.device)
+    nets, test = {"student": student}, setup.data.test
+    if not setup.data.has_labels(test):
+        nets[TEACHER] = front_end.load_teacher(config, source).to(setup.device).eval()
+    figures = scores(nets, test, setup)["student"]
+    print(json.dumps({"images": len(test), **figures}, indent=2))  # type: ignore[arg-type]
+    return figures
+
+
+def scoring(
+    front_end: FrontEnd,
+    run: Path,
+    student: BlockNet,
+    described: dict[str, Any],
+    overrides: Sequence[str],
+    trains: bool = False,
+) -> tuple[Setup, Source, Config]:
+    """The data of a run again, and what its student is scored with.
+
+    Args:
+        front_end: of the task.
+        run: the run folder.
+        student: from `open_student`.
+        described: likewise.
+        overrides: changes to the run's config.
+        trains: whether the train images are wanted too.
+
+    Raises:
+        UserError: the data cannot be read, or has other classes.
+    """
     own, config = run_config(run), run_config(run, overrides)
     config["data"]["size"] = config["data"]["size"] or described["size"]
     elsewhere = any(own["data"].get(key) != config["data"].get(key) for key in ("root", "test"))
-    data, source = load_data(front_end, config, described["classes"], elsewhere)
+    data, source = load_data(front_end, config, described["classes"], elsewhere, trains)
     if not classes_fit(described["classes"], source.classes):
         raise UserError(
             f"{run}: the student knows {', '.join(described['classes'][:12])}; the data has "
             f"{', '.join(source.classes[:12])}; give data of the student's classes"
         )
-    tested = {split: found for split, found in data.counts.items() if split == "test"}
-    for line in absent_classes(tested, source.classes):
-        console.print(line, soft_wrap=True, highlight=False)
     fitting = Fitting(
         lambda parameters: None,  # type: ignore[arg-type, return-value]
         batch_size=config["batch_size"],
         workers=config["workers"],
         trainer=config["trainer"],
     )
-    setup = Setup(student, None, front_end.make_task(config, source), data, fitting)
-    student.to(setup.device)
-    nets = {"student": student}
-    if not data.has_labels(data.test):
-        nets[TEACHER] = front_end.load_teacher(config, source).to(setup.device).eval()
-    figures = scores(nets, data.test, setup)["student"]
-    print(json.dumps({"images": len(data.test), **figures}, indent=2))  # type: ignore[arg-type]
-    return figures
+    task = front_end.make_task(config, source)
+    return Setup(student, None, task, data, fitting), source, config
 
 
 def run_config(run: Path, overrides: Sequence[str] = ()) -> Config:

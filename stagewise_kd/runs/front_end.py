@@ -74,6 +74,7 @@ def load_data(
     config: Config,
     known: Sequence[str] | None = None,
     alone: bool = True,
+    trains: bool = False,
 ) -> tuple[Data, Source]:
     """The splits of a config, and the data set they are of.
 
@@ -83,6 +84,7 @@ def load_data(
         known: the classes of a student that is only scored; a folder needs no train/ then.
         alone: of images without labels such a student is scored on all, or on those of `data.test`;
             else on what its run has held out.
+        trains: whether its train images are wanted too, which a folder must have then.
 
     Raises:
         UserError: the data cannot be read, or the settings leave a split without images.
@@ -95,11 +97,11 @@ def load_data(
     size = None if settings["size"] is None else sides(settings["size"])
     make = instantiate(settings["source"])
     given = {} if labelled else {"classes": known} if known else taught(config)
-    if known is not None and (labelled or alone) and not settings.get("rest_as_test"):
+    if known and not trains and (labelled or alone) and not settings.get("rest_as_test"):
         given |= {"known": known}
     source = make(size=size, **{k: v for k, v in given.items() if takes(make, k)})
     augment, whole = front_end.make_views(config, source)
-    if known is not None and not source.train.names:
+    if known and not trains and not source.train.names:
         return scored_alone(source, whole), source
     data = make_data(
         source,
