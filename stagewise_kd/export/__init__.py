@@ -1,3 +1,13 @@
 """A finished student for others: files that open without this project, and its model card."""
 
-__all__ = ["card", "opening"]
+__all__ = [
+    "card",
+    "form",
+    "int8",
+    "onnx_file",
+    "opening",
+    "program",
+    "proof",
+    "timing",
+    "writing",
+]

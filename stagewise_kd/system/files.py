@@ -4,8 +4,9 @@ import errno
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from stagewise_kd.system.errors import UserError
@@ -55,6 +56,33 @@ def writing_into(folder: Path) -> Iterator[None]:
         raise UserError(
             f"{folder}: cannot be written ({error.strerror or error}); give an --out that can"
         ) from None
+
+
+@contextmanager
+def workshop(target: Path) -> Iterator[Path]:
+    """A hidden folder beside `target` for all that is made on the way to it, gone afterwards.
+
+    Folders that were made for `target` go too, where it is not there in the end.
+
+    Raises:
+        UserError: nothing can be written there.
+    """
+    made = [folder for folder in target.parents if not folder.exists()]
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_dir():
+            raise UserError(f"{target}: is a folder; give an --out that names a file")
+        with TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
+            yield Path(folder)
+    except OSError as error:
+        raise UserError(
+            f"{target}: cannot be written ({error.strerror or error}); give an --out that can"
+        ) from None
+    finally:
+        if not target.exists():
+            with suppress(OSError):
+                for empty in made:
+                    empty.rmdir()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -12,7 +12,9 @@ from stagewise_kd.system.files import write_whole
 COUNTER = ".num_batches_tracked"
 
 
-def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+def write_tensors(
+    path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None
+) -> None:
     """Write a safetensors file whole."""
     plain: dict[str, Tensor] = {}
     places: set[int] = set()
@@ -22,7 +24,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
         plain[name] = found.clone() if found.data_ptr() in places else found
         places.add(plain[name].data_ptr())
     # Not by save_file: of a full disk it makes an error of its own.
-    write_whole(path, lambda temporary: temporary.write_bytes(save(plain)))
+    write_whole(path, lambda temporary: temporary.write_bytes(save(plain, metadata)))
 
 
 def load_weights(model: torch.nn.Module, weights: dict[str, Tensor], source: str) -> None:
