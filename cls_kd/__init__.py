@@ -4,10 +4,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cls_kd.api import distill, load
+    from cls_kd.api import distill, export, load
 
-__all__ = ["distill", "load"]
-_HOME = {"distill": "cls_kd.api", "load": "cls_kd.api"}
+__all__ = ["distill", "export", "load"]
+_HOME = dict.fromkeys(__all__, "cls_kd.api")
 
 
 def __getattr__(name: str) -> Any:

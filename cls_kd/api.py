@@ -4,6 +4,7 @@ from functools import wraps
 from typing import Any
 
 import stagewise_kd
+from cls_kd import front_end
 from cls_kd.task import Classification
 
 
@@ -30,3 +31,9 @@ def distill(*args: Any, **options: Any) -> stagewise_kd.Run:
 def load(*args: Any, **options: Any) -> Any:
     """`stagewise_kd.load` of a run of the task classification."""
     return stagewise_kd.load(*args, **options, task=Classification.name)
+
+
+@wraps(stagewise_kd.export)
+def export(*args: Any, **options: Any) -> dict[str, Any]:
+    """`stagewise_kd.export` of a run of classification."""
+    return stagewise_kd.export(*args, front_end=front_end, **options)

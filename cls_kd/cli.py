@@ -1,4 +1,4 @@
-"""The command line: cls-kd run | blocks | shrink | status | compare | evaluate | predict."""
+"""The command line: cls-kd run | blocks | shrink | status | compare | evaluate | predict | export."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         _shrink,
         _evaluate,
         _predict,
+        _export,
         {"--top": (3, "how many classes an image")},
         _gallery,
     ).main(argv)
@@ -56,6 +57,13 @@ def _evaluate(args: "Namespace") -> None:
     from stagewise_kd.runs.evaluate import evaluate
 
     evaluate(front_end, args.run, args.overrides, args.factory)
+
+
+def _export(args: "Namespace") -> None:
+    from cls_kd import front_end
+    from stagewise_kd.cli.export import export_run
+
+    export_run(front_end, args)  # type: ignore[arg-type]
 
 
 def _predict(args: "Namespace") -> None:

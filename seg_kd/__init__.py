@@ -4,12 +4,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from seg_kd.api import distill, load
+    from seg_kd.api import distill, export, load
     from stagewise_kd.networks.encoders import register
 
-__all__ = ["distill", "load", "register"]
+__all__ = ["distill", "export", "load", "register"]
 _HOME = {
     "distill": "seg_kd.api",
+    "export": "seg_kd.api",
     "load": "seg_kd.api",
     "register": "stagewise_kd.networks.encoders",
 }

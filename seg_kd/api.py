@@ -4,6 +4,7 @@ from functools import wraps
 from typing import Any
 
 import stagewise_kd
+from seg_kd import front_end
 from seg_kd.task import Segmentation
 
 
@@ -22,3 +23,9 @@ def distill(*args: Any, **options: Any) -> stagewise_kd.Run:
 def load(*args: Any, **options: Any) -> Any:
     """`stagewise_kd.load` of a run of the task segmentation."""
     return stagewise_kd.load(*args, **options, task=Segmentation.name)
+
+
+@wraps(stagewise_kd.export)
+def export(*args: Any, **options: Any) -> dict[str, Any]:
+    """`stagewise_kd.export` of a run of segmentation."""
+    return stagewise_kd.export(*args, front_end=front_end, **options)

@@ -1,4 +1,4 @@
-"""The command line: seg-kd run | blocks | shrink | status | compare | evaluate | predict."""
+"""The command line: seg-kd run | blocks | shrink | status | compare | evaluate | predict | export."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         _shrink,
         _evaluate,
         _predict,
+        _export,
         {
             "--tile": (1024, "side in pixels of the tiles that a larger image is cut into"),
             "--overlap": (128, "pixels that a tile sees of its neighbours"),
@@ -59,6 +60,13 @@ def _evaluate(args: "Namespace") -> None:
     from stagewise_kd.runs.evaluate import evaluate
 
     evaluate(front_end, args.run, args.overrides, args.factory)
+
+
+def _export(args: "Namespace") -> None:
+    from seg_kd import front_end
+    from stagewise_kd.cli.export import export_run
+
+    export_run(front_end, args)  # type: ignore[arg-type]
 
 
 def _predict(args: "Namespace") -> None:

@@ -4,6 +4,7 @@
 
     run = skd.distill(student, teacher, images, task=…)   # cls_kd.distill, seg_kd.distill
     model = skd.load("runs/first")
+    skd.export("runs/first", "student.onnx")              # a file that opens elsewhere
     skd.shrink(teacher, images, macs=0.5)                 # a smaller network, its weights inherited
     skd.find_method("hinton")                             # a function that makes a plan
 
@@ -11,7 +12,9 @@ Names are imported where they are first used, so that a command line that only p
 not wait for torch.
 """
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from stagewise_kd.networks.blocks import Block, BlockNet
     from stagewise_kd.networks.cutting import cut
     from stagewise_kd.runs.distill import Run, distill
+    from stagewise_kd.runs.export import export
     from stagewise_kd.runs.shrink import shrink
     from stagewise_kd.runs.student import load
     from stagewise_kd.system.errors import UserError
@@ -39,6 +43,7 @@ __all__ = [
     "cut",
     "describes",
     "distill",
+    "export",
     "find_method",
     "load",
     "shrink",
@@ -65,3 +70,18 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+class _Package(ModuleType):
+    """This package: its `export` is the function, though importing the wing would set that name."""
+
+    @property
+    def export(self) -> Any:
+        return import_module(f"{__name__}.runs.export").export
+
+    @export.setter
+    def export(self, wing: ModuleType) -> None:
+        pass
+
+
+sys.modules[__name__].__class__ = _Package

@@ -1,4 +1,4 @@
-"""The commands that both command lines have, from run to predict."""
+"""The commands that both command lines have, from run to export."""
 
 import argparse
 import sys
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stagewise_kd.cli.export import add_export_options
 from stagewise_kd.cli.guarding import guarded
 from stagewise_kd.system.files import path_of
 
@@ -29,7 +30,8 @@ class CommandLine:
         shrink: shows the sizes of a teacher that targets allow.
         evaluate: does `evaluate` with `args.run`, `args.overrides`, `args.factory`.
         predict: does `predict` with `args.run`, `args.paths`, `args.out`, `args.factory` and its
-            own options.
+            own options; instead of a run folder it takes an ONNX file of `export`.
+        export: does `export` with the options of `add_export_options` and `args.factory`.
         predict_options: further options of `predict` and their help: whole numbers by default.
         gallery: pictures for the page of `compare`, from the run folders.
     """
@@ -41,6 +43,7 @@ class CommandLine:
     shrink: Callable[[Any], object]
     evaluate: Do
     predict: Do
+    export: Do
     predict_options: dict[str, tuple[int, str]]
     gallery: "Callable[[Sequence[Path]], Sequence[Exhibit]]" = lambda runs: ()
 
@@ -66,7 +69,8 @@ class CommandLine:
 
     def _parser(self) -> argparse.ArgumentParser:
         parser = argparse.ArgumentParser(prog=f"{self.name}-kd", description=self.about)
-        names = "{run,blocks,shrink,status,compare,evaluate,predict}"
+        names = "{run,blocks,shrink,status,compare,evaluate,predict,export}"
+        names = "{run,blocks,status,compare,evaluate,predict,export}"
         commands = parser.add_subparsers(required=True, metavar=names)
         commands.add_parser(
             "run", help="one experiment into one run folder; run --help tells the settings"
@@ -89,12 +93,15 @@ class CommandLine:
         evaluate.add_argument("overrides", nargs="*", help="such as data.root=DIR, batch_size=256")
         evaluate.set_defaults(do=self.evaluate)
         predict = commands.add_parser("predict", help="on image files and folders of them")
-        predict.add_argument("run", type=path_of, metavar="RUN")
+        predict.add_argument("run", type=path_of, metavar="RUN", help="or an ONNX file of export")
         predict.add_argument("paths", nargs="+", type=path_of, metavar="PATH")
         predict.add_argument(
             "--out", type=path_of, default=Path("predictions"), help="folder to write"
         )
-        for command in (evaluate, predict):
+        export = commands.add_parser("export", help="the student as a file for others: ONNX, …")
+        add_export_options(export)
+        export.set_defaults(do=self.export)
+        for command in (evaluate, predict, export):
             command.add_argument("--factory", metavar="MODULE:FUNCTION", help=FACTORY)
         for option, (default, about) in self.predict_options.items():
             predict.add_argument(option, type=int, default=default, help=about)
