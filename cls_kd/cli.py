@@ -1,4 +1,4 @@
-"""The command line: cls-kd run | blocks | shrink | status | compare | evaluate | predict | export."""
+"""cls-kd run | blocks | shrink | status | compare | evaluate | predict | export."""
 
 from collections.abc import Sequence
 from pathlib import Path

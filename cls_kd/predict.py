@@ -16,6 +16,7 @@ from cls_kd.task import Classification
 from cls_kd.transforms import none
 from stagewise_kd.data.batches import unit_images
 from stagewise_kd.data.image_files import sides
+from stagewise_kd.export.onnx_file import OnnxNet
 from stagewise_kd.networks.blocks import BlockNet
 from stagewise_kd.runs.predict import check_read, read_some, student_and_files
 from stagewise_kd.system.console import console
@@ -37,7 +38,7 @@ def predict(
     """Classify images with a finished student; any number of them in the same memory.
 
     Args:
-        run: the run folder.
+        run: the run folder, or an ONNX file of `export`.
         paths: image files and folders of them.
         out: where predictions.csv and contact_sheet.png are written. A row of the CSV: file, then
             class and probability, the likeliest first.
@@ -73,7 +74,7 @@ def predict(
 
 @torch.inference_mode()
 def _classified(
-    student: BlockNet,
+    student: BlockNet | OnnxNet,
     described: dict[str, Any],
     files: Sequence[Path],
     top: int,

@@ -1,4 +1,4 @@
-"""The command line: seg-kd run | blocks | shrink | status | compare | evaluate | predict | export."""
+"""seg-kd run | blocks | shrink | status | compare | evaluate | predict | export."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -18,6 +18,7 @@ from seg_kd.task import Segmentation
 from stagewise_kd.data.batches import unit_images
 from stagewise_kd.data.image_files import raise_first, sides
 from stagewise_kd.data.preparing import STRIDE, scaled, to_tensor
+from stagewise_kd.export.onnx_file import OnnxNet
 from stagewise_kd.methods.losses import two_or_more
 from stagewise_kd.networks.blocks import BlockNet
 from stagewise_kd.runs.predict import Files, check_read, read_some, student_and_files
@@ -45,7 +46,7 @@ def predict(
     back; one trained on images as they are sees larger ones in tiles. An image at a time is held.
 
     Args:
-        run: the run folder.
+        run: the run folder, or an ONNX file of `export`.
         paths: image files and folders of them.
         out: where the masks (`<name>.png`, class indices with palette) and `<name>_overlay.jpg` go.
         tile: side of a tile in pixels.
@@ -99,7 +100,11 @@ def _targets(files: Files, out: Path) -> dict[Path, Path]:
 
 @torch.inference_mode()
 def segment(
-    net: BlockNet, image: Image.Image, size: int | list[int] | None, tile: int, overlap: int
+    net: BlockNet | OnnxNet,
+    image: Image.Image,
+    size: int | list[int] | None,
+    tile: int,
+    overlap: int,
 ) -> Mask:
     """Class indices uint8 (H, W) of an image; beside both, only what a tile takes is held.
 
@@ -124,7 +129,7 @@ def segment(
     return mask
 
 
-def _tile(net: BlockNet, image: Image.Image, overlap: int, box: Box) -> Mask:
+def _tile(net: BlockNet | OnnxNet, image: Image.Image, overlap: int, box: Box) -> Mask:
     """Class indices in a box, of which the network sees a margin too."""
     left, top, right, bottom = box
     x, y = max(0, left - overlap), max(0, top - overlap)
@@ -152,7 +157,7 @@ def _boxes(size: tuple[int, int], step: int) -> Iterator[Box]:
             yield left, top, min(left + step, width), min(top + step, height)
 
 
-def _logits(net: BlockNet, pixels: Tensor) -> Tensor:
+def _logits(net: BlockNet | OnnxNet, pixels: Tensor) -> Tensor:
     """Logits (1, K, H, W) of an image uint8 (C, H, W) of any size."""
     height, width = pixels.shape[-2:]
     image = unit_images(pixels[None].to(net.mean.device))

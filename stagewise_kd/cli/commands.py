@@ -70,7 +70,6 @@ class CommandLine:
     def _parser(self) -> argparse.ArgumentParser:
         parser = argparse.ArgumentParser(prog=f"{self.name}-kd", description=self.about)
         names = "{run,blocks,shrink,status,compare,evaluate,predict,export}"
-        names = "{run,blocks,status,compare,evaluate,predict,export}"
         commands = parser.add_subparsers(required=True, metavar=names)
         commands.add_parser(
             "run", help="one experiment into one run folder; run --help tells the settings"

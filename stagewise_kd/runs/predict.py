@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 
 from stagewise_kd.data.finding import find_images, say_left_out
 from stagewise_kd.data.image_files import raise_first
+from stagewise_kd.export.onnx_file import OnnxNet
 from stagewise_kd.networks.blocks import BlockNet
 from stagewise_kd.runs.own_function import factory_of
-from stagewise_kd.runs.student import check_pictures, open_student
+from stagewise_kd.runs.student import check_pictures, check_task, open_student
 from stagewise_kd.system.errors import IncompleteError, UserError
 from stagewise_kd.system.processes import local_device
 
@@ -21,12 +22,12 @@ THREADS = 4  # that decode images, each of which may be large
 
 def student_and_files(
     task: str, run: Path, paths: Sequence[Path], out: Path, factory: str | None = None
-) -> tuple[BlockNet, dict[str, Any], Files]:
+) -> tuple[BlockNet | OnnxNet, dict[str, Any], Files]:
     """A finished student on its device, its description, and the images to predict.
 
     Args:
         task: what the student must have been trained for.
-        run: the run folder.
+        run: the run folder, or an ONNX file of `export`.
         paths: image files and folders of them.
         out: the folder that is to be written.
         factory: `module:function` that builds a network of the user's own.
@@ -38,7 +39,7 @@ def student_and_files(
         UserError: the run is not finished, or of images that are no files'; a path holds no images;
             or `out` is where images are read.
     """
-    student, described = open_student(run, task, factory_of(run, factory))
+    student, described = _opened(task, run, factory)
     check_pictures(run, described)
     left_out: Counter[str] = Counter()
     files = [
@@ -50,7 +51,24 @@ def student_and_files(
         raise UserError(f"{', '.join(map(str, paths))}: no images there")
     _check_out(out, [path for path in paths if path.is_dir()], [file.parent for file, _ in files])
     say_left_out(", ".join(map(str, paths)), left_out)
-    return student.to(local_device({})), described, files
+    return student, described, files
+
+
+def _opened(task: str, run: Path, factory: str | None) -> tuple[BlockNet | OnnxNet, dict[str, Any]]:
+    """A student ready to compute, of a run folder or of an ONNX file, and its description."""
+    if run.suffix != ".onnx" or run.is_dir():
+        student, described = open_student(run, task, factory_of(run, factory))
+        return student.to(local_device({})), described
+    if not run.is_file():
+        raise UserError(f"{run}: no such file; give a file of `export`, or a run folder")
+    net = OnnxNet(run)
+    check_task(run, net.about["task"], task)
+    if net.form.argmax:
+        raise UserError(
+            f"{run}: gives classes alone, and predictions are made of logits; export it without "
+            "--argmax, or give the run folder"
+        )
+    return net, net.about
 
 
 def _check_out(out: Path, searched: Sequence[Path], homes: Sequence[Path]) -> None:
