@@ -30,7 +30,8 @@ def summary(groups: Sequence[Group]) -> pd.DataFrame:
         settings, protocol, seeds, the main metric and its standard deviation over seeds ("…_std",
         empty for one seed), share_of_teacher, params, macs, latency_ms (the least recorded of equal
         networks), latency_ratio (to the teacher's, measured in turns), epochs (over all stages),
-        seconds, images_seen, device, name (of the group), and every other test metric. Latency
+        seconds, images_seen, device, name (of the group), every other test metric, and shipped_ms
+        where a student was exported: the latency of that file. Latency
         and seconds are empty where the runs of a group were measured on different devices.
     """
     groups, metric = least(groups), main_metric(groups[0].runs[0].result)
@@ -99,7 +100,14 @@ def _measured(run: Run, metric: str, teachers: Sequence[dict[str, Any]]) -> dict
         "seconds": result["seconds"],
         "images_seen": result["images_seen"],
         "seed": result["seed"],
+        **_shipped(result),
     }
+
+
+def _shipped(result: dict[str, Any]) -> dict[str, float]:
+    """The latency of the file that was exported last, where one was."""
+    shipped = result["cost"].get("shipped")
+    return {"shipped_ms": shipped["latency_ms"]} if shipped else {}
 
 
 def _cost(run: Run, network: str) -> dict[str, Any]:
@@ -132,6 +140,7 @@ def shown(table: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
         else _text(table["macs"], "{:.1f} M", 1e-6),
         "latency": _text(table["latency_ms"], "{:.2f} ms")
         + _text(table["latency_ratio"], " ({:.2f}×)"),
+        "as shipped": _text(table["shipped_ms"], "{:.2f} ms") if "shipped_ms" in table else None,
         "epochs": _text(table["epochs"], "{:g}"),
         "seconds": _text(table["seconds"], "{:,.0f}"),
         "images seen": _text(table["images_seen"], "{:,.0f}"),

@@ -110,6 +110,8 @@ def cost_and_score(groups: Sequence[Group], table: pd.DataFrame) -> Figure | Non
     panels = [("macs", scale, f"multiply-adds for one image, {unit}")]
     if table["device"].nunique() == 1 and table["latency_ms"].notna().any():
         panels.append(("latency_ms", 1.0, "latency for one image, ms"))
+    if "shipped_ms" in table:
+        panels.append(("shipped_ms", 1.0, "latency for one image as shipped, ms"))
     return _scatter(groups, table, panels)
 
 

@@ -17,7 +17,7 @@ from stagewise_kd.comparison.report import print_result, print_table, results_ta
 from stagewise_kd.comparison.runs import read_result, read_runs, told_apart
 from stagewise_kd.comparison.settings import chosen, differences
 from stagewise_kd.comparison.table import shown, summary
-from stagewise_kd.comparison.trends import fraction_scores, pareto_front
+from stagewise_kd.comparison.trends import cost_and_score, fraction_scores, pareto_front
 from stagewise_kd.system.errors import UserError
 from tests.fake_runs import COST, segmentation, write_run
 
@@ -213,6 +213,18 @@ def test_the_page_says_where_a_teacher_may_have_seen_the_validation_images(tmp_p
         compare([run], tmp_path / f"out_{name}")
         page = (tmp_path / f"out_{name}" / "index.html").read_text()
         assert ("which a teacher trained elsewhere may have seen" in page) == seen
+
+
+def test_the_latency_of_what_is_shipped_stands_beside(tmp_path):
+    shipped = COST | {"shipped": {"latency_ms": 0.5}}
+    paths = [write_run(tmp_path / "a", cost=shipped), write_run(tmp_path / "b", method="hinton")]
+    table = table_of(*paths)
+    assert shown(table, ["accuracy"])["as shipped"].tolist() == ["", "0.50 ms", ""]
+    assert "shipped_ms" not in table_of(paths[1])
+    figure = cost_and_score(told_apart(read_runs(paths)), table)
+    assert [axes.get_xlabel() for axes in figure.axes][2:] == [
+        "latency for one image as shipped, ms"
+    ]
 
 
 def test_tasks_do_not_mix(tmp_path):
