@@ -117,7 +117,7 @@ def _figures(result: dict[str, Any]) -> dict[str, Any]:
         "by_class": by_class,
         "costs": [_row(COSTS[n], costs, n, _count) for n in COSTS if n in costs[0]],
         "smaller": _smaller(*costs) if all(costs[1:]) and len(costs) == 2 else None,
-        "shipped": _shipped(cost.get("shipped") or []),
+        "shipped": _shipped((cost.get("shipped") or {}).get("latency") or []),
     }
 
 

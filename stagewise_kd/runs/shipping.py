@@ -12,6 +12,7 @@ import pandas as pd
 import torch.nn.functional as F
 
 from stagewise_kd.comparison.report import print_table
+from stagewise_kd.export.card import write_card
 from stagewise_kd.export.form import Form
 from stagewise_kd.export.int8 import quantize
 from stagewise_kd.export.onnx_file import ABOUT, OLDEST, OnnxNet, check_onnx
@@ -199,7 +200,7 @@ def latency_table(found: Iterable[Timing]) -> pd.DataFrame:
 
 
 def keep(run: Path, target: Path, record: dict[str, Any]) -> None:
-    """Note a file in the export.json beside it, and one that was timed in the run's result.json."""
+    """Note a file in the export.json beside it; what was timed in the run's result and card too."""
     beside = target.with_name("export.json")
     known = read_json(beside)
     write_json(beside, (known if isinstance(known, dict) else {}) | {target.name: record})
@@ -209,6 +210,7 @@ def keep(run: Path, target: Path, record: dict[str, Any]) -> None:
     result["cost"]["shipped"] = {"file": target.name, **record, "latency_ms": shipped_ms(record)}
     with suppress(PermissionError):  # of somebody else's run: export.json tells it
         write_json(run / "result.json", result)
+        write_card(run, result)
 
 
 def shipped_ms(record: dict[str, Any]) -> float:

@@ -103,6 +103,7 @@ def test_predict_through_onnx_runtime_gives_the_same(run, pictures, tmp_path, mo
     """With all built in, by the front door, and by the script of docs/export.md."""
     monkeypatch.setattr(timing, "SECONDS", 0)
     record = cls_kd.export(run, tmp_path / "student.onnx", preprocess="nhwc")
+    assert "Latency of what is shipped" in (run / "student" / "README.md").read_text()
     assert record["free_sides"] and record["proof"]["agreement"] == 1
     forms = [(t["runtime"], t["precision"]) for t in record["latency"]]
     assert forms == 2 * [("torch", "float32"), ("torch", "bf16"), ("onnx", "float32")]

@@ -145,7 +145,7 @@ def test_a_card_tells_the_latency_of_what_is_shipped(tmp_path):
         {"network": "student", "runtime": "ONNX Runtime, int8", "batch": 16, "median_ms": 1.23456},
         {"network": "teacher", "runtime": "torch", "batch": 1, "threads": 2},
     ]
-    run = write_run(tmp_path / "run", cost=COST | {"shipped": rows})
+    run = write_run(tmp_path / "run", cost=COST | {"shipped": {"latency": rows}})
     save_student(run / "student", tiny_net(), {"task": "classification", "size": 8})
     write_card(run)
     text = (run / "student" / "README.md").read_text()
