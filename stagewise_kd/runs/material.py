@@ -84,7 +84,7 @@ def material(
         return _noise(run, net, described)
     front_end = front_end or _front_end(run, named)
     try:
-        setup, source, config = scoring(front_end, run, net, described, overrides)
+        setup, source, config = scoring(front_end, run, net, described, overrides, trains=True)
     except UserError as error:
         raise UserError(
             f"{run}: a student is proven on images of its own run, which cannot be read: {error}; "
