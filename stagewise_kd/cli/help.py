@@ -41,9 +41,9 @@ def run_help(front_end: str, command: str = "run") -> str:
     """The text of `--help` of a command that takes overrides, of a front end: cls or seg."""
     own, shared = Path(config_folder(front_end)), Path(config_folder("shared"))
     chosen = _choices(own / "config.yaml")
-    rows = [(f"{group}={'|'.join(_names(group, name, own, shared))}", "") for group, name in chosen]
+    rows = [_choice(group, _names(group, name, own, shared)) for group, name in chosen]
     usage = f"usage: {front_end}-kd {command} [name=value …]\n"
-    parts = [usage, ABOUT[command], CHOICES + _table(rows)]
+    parts = [usage, ABOUT[command], CHOICES + "".join(rows)]
     recipe = _file("recipe", dict(chosen)["recipe"], own, shared)
     files = (recipe, own / "config.yaml", shared / "base.yaml")
     general = [row for file in files for row in _settings(file)]
@@ -62,6 +62,12 @@ def _choices(config: Path) -> list[tuple[str, str]]:
         (key, value) for item in defaults if isinstance(item, dict) for key, value in item.items()
     ]
     return [(key, value) for key, value in named if " " not in key]
+
+
+def _choice(group: str, names: list[str]) -> str:
+    """A group and its choices, in lines that end between two of them."""
+    text = f"  {group}=" + "| ".join(names)
+    return textwrap.fill(text, WIDTH, subsequent_indent=" " * 6).replace("| ", "|") + "\n"
 
 
 def _names(group: str, first: str, *folders: Path) -> list[str]:
