@@ -8,6 +8,7 @@ from torch import Tensor
 
 from cls_kd import front_end
 from stagewise_kd.comparison.page import Exhibit, Picture
+from stagewise_kd.comparison.runs import read_runs
 from stagewise_kd.runs.gallery import Shown, seen, shown_runs
 from stagewise_kd.system.console import console
 from stagewise_kd.system.errors import UserError
@@ -22,7 +23,11 @@ def gallery(paths: Sequence[Path], count: int = 32) -> list[Exhibit]:
     Args:
         paths: run folders, or folders of them.
         count: how many images.
+
+    Raises:
+        UserError: a run is not finished.
     """
+    read_runs(paths)  # finished they must be, whatever there is to show of them
     try:
         shown = shown_runs(front_end, paths)
     except UserError as error:
