@@ -41,9 +41,9 @@ def run_help(front_end: str, command: str = "run") -> str:
     """The text of `--help` of a command that takes overrides, of a front end: cls or seg."""
     own, shared = Path(config_folder(front_end)), Path(config_folder("shared"))
     chosen = _choices(own / "config.yaml")
-    rows = [_choice(group, _names(group, name, own, shared)) for group, name in chosen]
+    choices = [_choice(group, _names(group, name, own, shared)) for group, name in chosen]
     usage = f"usage: {front_end}-kd {command} [name=value …]\n"
-    parts = [usage, ABOUT[command], CHOICES + "".join(rows)]
+    parts = [usage, ABOUT[command], CHOICES + "".join(choices)]
     recipe = _file("recipe", dict(chosen)["recipe"], own, shared)
     files = (recipe, own / "config.yaml", shared / "base.yaml")
     general = [row for file in files for row in _settings(file)]
