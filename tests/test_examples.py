@@ -88,6 +88,12 @@ def test_without_labels(tmp_path, photos, teacher):
     assert not weights["conv1.weight"].equal(kept["conv1.weight"])
 
 
+def test_own_network(tmp_path):
+    run(tmp_path, "own_network", 1)
+    assert [*tmp_path.glob("runs/*/student/model.safetensors")]
+
+
+@pytest.mark.slow
 def test_own_network_killed_resumed_finished_and_refused(tmp_path):
     run(tmp_path / "straight", "own_network", 4)
     killed = start(tmp_path / "killed", "own_network", 4)

@@ -114,6 +114,7 @@ def test_every_experiment_says_its_command_and_has_its_own_folder(file):
     assert len(study.names) > 1
 
 
+@pytest.mark.slow
 def test_a_study_killed_twice_ends_like_one_that_was_not(photos, here):
     settings = ["-m", "data=folder", "data.root=photos", *TINY[1:], "epochs=2", "graft=false"]
     settings += ["method=no_teacher,stagewise", "teacher.epochs=1", "teacher.store=store"]

@@ -48,7 +48,8 @@ def compose():
         yield made
 
 
-KEYS = ["out", "data.root", "teacher.checkpoint", "teacher.store", "student.init"]
+MORE = ("data.root", "teacher.checkpoint", "teacher.store")
+KEYS = ["out", "student.init", *(pytest.param(key, marks=pytest.mark.slow) for key in MORE)]
 
 
 @pytest.mark.parametrize("key", KEYS)

@@ -40,7 +40,10 @@ def straight(tmp_path_factory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("lines", [5, 12, 27])
+SLOW = [pytest.param(lines, marks=pytest.mark.slow) for lines in (5, 27)]
+
+
+@pytest.mark.parametrize("lines", [12, *SLOW])
 def test_killed_and_started_again_equals_straight(straight, tmp_path, lines):
     """Kill as soon as metrics.csv has so many lines: in the first, second and third stage."""
     out = tmp_path / "run"
