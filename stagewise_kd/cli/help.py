@@ -26,7 +26,7 @@ It trains nothing and writes nothing.
 The sizes of a trained teacher with blocks left out or narrower: what each loses, as predicted and
 measured before any training. With target.macs, .params or .latency also which blocks change.
 
-  out=DIR                            keeps table, figure and scores
+  out=DIR                            keeps table, figure, and what a target chooses
 """,
 }
 CHOICES = "Choices; the first one is the default:\n"

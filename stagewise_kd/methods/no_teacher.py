@@ -1,11 +1,13 @@
 """The student alone, from scratch or from where it starts."""
 
+from dataclasses import replace
 from typing import Literal
 
+from stagewise_kd.methods.joint import joint
 from stagewise_kd.methods.method import describes
-from stagewise_kd.methods.plan import Plan, Stage, Term
+from stagewise_kd.methods.plan import Plan
 from stagewise_kd.methods.task import Task
-from stagewise_kd.networks.blocks import LOGITS, BlockNet
+from stagewise_kd.networks.blocks import BlockNet
 from stagewise_kd.system.errors import UserError
 
 Trains = Literal["all", "head"]
@@ -38,5 +40,4 @@ def no_teacher(
         raise UserError("method.trains=head: the student is one block; say where to cut it: at=[…]")
     behind = student.of_role("decoder", "head")
     blocks = student.names if trains == "all" else behind
-    label = Term("labels", task.label_loss, LOGITS)
-    return (Stage("labels", blocks, (label,), epochs, task.monitor),)
+    return (replace(joint("labels", task, student, (), epochs), trains=blocks),)

@@ -23,7 +23,7 @@ from stagewise_kd.sizing.choice import Choice
 from stagewise_kd.sizing.costs import Costs
 from stagewise_kd.sizing.scores import Scores
 from stagewise_kd.sizing.search import Smaller, built, scored, told, within
-from stagewise_kd.sizing.target import target_of
+from stagewise_kd.sizing.target import Target, target_of
 from stagewise_kd.system.errors import UserError
 from stagewise_kd.system.names import SHRUNK, Config
 from stagewise_kd.system.processes import from_first, rank
@@ -66,7 +66,7 @@ def shrunk_student(
     Raises:
         UserError: no target or one that nothing reaches, or no block can be changed.
     """
-    target_of(config["target"], "target.")
+    target = target_of(config["target"], "target.")
     if not config["teacher"]["checkpoint"]:
         return Start(deepcopy(teacher), [])
     net = teacher.eval().model
@@ -74,7 +74,7 @@ def shrunk_student(
     with torch.random.fork_rng(devices=[]):
         space = space_of(config, teacher, images)
         if choice is None and rank() == 0:
-            choice = _chosen(config, net, space, images)
+            choice = _chosen(config, net, space, images, target)
         choice = from_first(choice)
         smaller = built(net, space, Choice(**choice["choice"]), Costs(**choice["costs"]))
     said = ["student: the teacher, of which", *told(smaller)]
@@ -82,11 +82,10 @@ def shrunk_student(
 
 
 def _chosen(
-    config: Config, net: nn.Module, space: Sequence[Choices], images: Tensor
+    config: Config, net: nn.Module, space: Sequence[Choices], images: Tensor, target: Target
 ) -> dict[str, Any]:
     """The choice within the target, and the costs that it was made by."""
     space, scores = scored_space(config, net, space, images)
-    target = target_of(config["target"], "target.")
     found = within(net, space, scores.kl, target, images[:1], "target.")
     return {"choice": asdict(found.choice), "costs": asdict(found.costs)}
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from stagewise_kd.sizing.alternatives import Choices
+from stagewise_kd.sizing.alternatives import KEEP, Choices
 from stagewise_kd.sizing.choice import Losses, frontier
 from stagewise_kd.sizing.costs import Costs
 from stagewise_kd.sizing.scores import divergence
@@ -63,7 +63,7 @@ def points(
             note(done, len(choices))
             logits = _logits(built(model, space, choice, costs).model, images)
             same = (logits.argmax(1) == wanted.argmax(1)).float().mean()
-            changed = sum(name != "keep" for name in choice.chosen.values())
+            changed = sum(name != KEEP for name in choice.chosen.values())
             figures = (choice.cost / costs.whole, choice.loss, float(divergence(logits, wanted)))
             found.append(Point(choice.cost, *figures, float(same), changed))
     return found
