@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -37,7 +37,7 @@ class Smaller:
         model: of the class of the whole one, some of its modules replaced.
         recipe: what makes its shapes out of the whole network's; None where an alternative of the
             user's own was chosen.
-        choice: the alternative of each block.
+        choice: the alternative of each block; its cost is measured where it is a latency.
         costs: by which it was chosen.
     """
 
@@ -121,8 +121,10 @@ def within(
         return best
     seen: list[tuple[bool, float, Smaller]] = []
     for _ in range(TRIES):
-        off = share_of_latency(best.model, model, image) * costs.whole / most
-        seen.append((off > 1 + CLOSE, abs(off - 1), best))
+        took = share_of_latency(best.model, model, image) * costs.whole
+        off = took / most
+        measured = replace(best, choice=replace(best.choice, cost=took))
+        seen.append((off > 1 + CLOSE, abs(off - 1), measured))
         if abs(off - 1) < CLOSE or set(best.choice.chosen.values()) == {KEEP}:
             break
         aimed /= off
