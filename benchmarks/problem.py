@@ -128,7 +128,7 @@ def _untrained(front_end: FrontEnd, config: Config) -> tuple[Setup, Plan, Source
     task = front_end.make_task(config, source)
     teacher = front_end.untrained_teacher(config, source)
     student = front_end.make_student(config, source, teacher)
-    plan = make_plan(front_end, config, task, student, teacher)
+    plan = make_plan(front_end, config, task, student, teacher, data.shape)
     return Setup(student, teacher, task, data, make_fitting(config, {}, Path())), plan, source
 
 
