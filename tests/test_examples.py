@@ -50,6 +50,7 @@ def teacher(tmp_path) -> Path:
     return tmp_path / "teacher.pt"
 
 
+@pytest.mark.slow
 def test_classifier(tmp_path, photos, teacher):
     out, _ = run(tmp_path, "classifier", photos, teacher)
     result = json.loads((tmp_path / "runs" / "resnet18" / "result.json").read_text())
@@ -61,6 +62,7 @@ def test_classifier(tmp_path, photos, teacher):
     )
 
 
+@pytest.mark.slow
 def test_unet(tmp_path):
     rng = np.random.default_rng(0)
     for split, count in (("train", 6), ("test", 2)):

@@ -213,6 +213,7 @@ def test_a_run_as_the_start_of_another(command, finished, here, capsys):
     assert "holds a run of another configuration" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_wider_teacher_needs_adapters(command, here):
     options = ["teacher.checkpoint=null", "teacher=resnet50", "teacher.epochs=1"]
     assert cls_kd(*command, *options) == 0
@@ -283,6 +284,7 @@ def test_teacher_is_trained_once_for_all_runs(pictures, here, capsys):
     assert manifests[0]["teacher_hash"] == manifests[1]["teacher_hash"]
 
 
+@pytest.mark.slow
 def test_two_processes(command, here):
     """They are started with the run's own overrides, and are none of a surrounding SLURM job's."""
     ddp = ["trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp"]

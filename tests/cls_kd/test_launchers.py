@@ -51,7 +51,7 @@ def check_finished_once(study: Path, jobs: int, epochs: int) -> None:
     ("launcher", "package", "more", "jobs"),
     [
         ("joblib", "joblib", ["hydra.launcher.n_jobs=2", "seed=0,1"], 2),
-        ("submitit_local", "submitit", ["seed=0"], 1),
+        pytest.param("submitit_local", "submitit", ["seed=0"], 1, marks=pytest.mark.slow),
     ],
 )
 def test_jobs_in_processes_of_their_own(launcher, package, more, jobs, here, capsys):

@@ -35,7 +35,8 @@ def straight(tmp_path_factory) -> tuple[Path, Path]:
     return folder / "teacher", folder / "run"
 
 
-@pytest.mark.parametrize("stage", [pytest.param("02-layer2", marks=pytest.mark.slow), "05-decoder"])
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["02-layer2", "05-decoder"])
 def test_killed_in_a_stage_and_started_again_equals_straight(straight, tmp_path, stage):
     teacher, expected = straight
     out = tmp_path / "run"

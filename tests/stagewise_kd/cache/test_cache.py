@@ -283,6 +283,7 @@ def test_killed_while_the_cache_is_filled_equals_straight(tmp_path):
     assert [stage["cache"]["views"] for stage in stages] == [3, 3, 3, None]
 
 
+@pytest.mark.slow
 def test_two_processes_share_one_cache(tmp_path):
     finish(start(tmp_path / "run", TEST_DEVICES="2", TEST_CACHE_VIEWS="2"))
     stages = json.loads((tmp_path / "run" / "result.json").read_text())["stages"]
