@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from typing import Any
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
@@ -38,6 +39,7 @@ def hydra_run(
     study = len(given) < len(overrides)
     if study and not studies:
         raise UserError("-m: is for run; blocks and shrink show one job at a time")
+    _check_flags(given)
     settings = [as_typed(item, study) for item in given]
     # Hydra wants the flag first, and none beside another such as --cfg.
     shows = any(item.startswith("--") for item in settings)
@@ -87,6 +89,17 @@ def _run_one(
     launch(job)
     if failures:
         raise failures[0]
+
+
+def _check_flags(items: Sequence[str]) -> None:
+    """Refuse a setting that is given as an option, to which Hydra says its own usage only."""
+    known = {flag for action in get_args_parser()._actions for flag in action.option_strings}
+    for item in items:
+        flag, _, value = item.partition("=")
+        if item.startswith("--") and flag not in known:
+            raise UserError(
+                f"{item}: settings are given without dashes, as {flag[2:]}={value or 'VALUE'}"
+            )
 
 
 def _check_no_study() -> None:

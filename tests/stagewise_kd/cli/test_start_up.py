@@ -78,6 +78,7 @@ def test_an_interrupted_import_ends_in_one_line(front_end, module, tmp_path):
         (["run", "student=null"], 2, "error: a choice cannot be null: give data=, student="),
         (["run", "epochs=0"], 2, "error: bad settings: epochs=0: give a whole number from 1 up"),
         (["run", "-m", "seed=0,1", "lr=fast"], 2, "error: study: bad settings: lr=fast"),
+        (["shrink", "--out=x"], 2, "error: --out=x: settings are given without dashes, as out=x"),
         (["compare"], 2, "the following arguments are required: RUN"),
         (["squeeze"], 2, "invalid choice: 'squeeze'"),
     ],
