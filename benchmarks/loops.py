@@ -2,18 +2,19 @@
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
 from benchmarks.meter import Meter, Spent, synchronize
-from benchmarks.problem import Problem
+from benchmarks.problem import Networks, Problem
 from stagewise_kd.cache.budget import Caching
 from stagewise_kd.data.batches import unit_images
 from stagewise_kd.methods.checks import check_plan
@@ -25,6 +26,8 @@ from stagewise_kd.system.run_folder import RunFolder
 from stagewise_kd.training.setup import Fitting
 from stagewise_kd.training.stages import run_plan
 
+BatchLoss = Callable[[Tensor, Tensor], Tensor]  # of images and labels
+
 MEASURED_EPOCHS = 2  # of every stage without cache: one with its set-up, one without
 MIN_STEPS = 30
 
@@ -34,24 +37,44 @@ def published(problem: Problem, precision: str) -> dict[str, Spent]:
 
     Kulkarni et al., "Data Efficient Stagewise Knowledge Distillation", arXiv 1911.06786.
     """
-    device = problem.setup.device
-    meter = Meter(device)
+    meter = Meter(problem.setup.device)
     student, teacher = problem.networks()
     meter.start()
     for stage in problem.plan:
-        student.eval().requires_grad_(False)
-        for block in student.modules_of(stage.trains):
-            block.train().requires_grad_(True)
-        optimizer = torch.optim.Adam([p for p in student.parameters() if p.requires_grad], lr=1e-4)
-        for images, labels in plain_loader(problem):
-            with autocast(precision, device):
-                loss = whole_loss(stage, student, teacher, images.to(device), labels.to(device))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        validate(problem, stage, student, teacher, precision)
+        optimizer = torch.optim.Adam(train_only(student, stage.trains), lr=1e-4)
+        loss = partial(whole_loss, stage, student, teacher)
+        train_epoch(problem, precision, loss, optimizer)
+        student.eval()
+        validate(problem, precision, loss)
         meter.lap(stage.name)
     return meter.spent(problem.epochs)
+
+
+def train_only(student: BlockNet, names: Sequence[str]) -> list[nn.Parameter]:
+    """Set train mode and gradients on these blocks and on no other; their parameters."""
+    student.eval().requires_grad_(False)
+    for block in student.modules_of(names):
+        block.train().requires_grad_(True)
+    return [p for p in student.parameters() if p.requires_grad]
+
+
+def train_epoch(
+    problem: Problem,
+    precision: str,
+    loss: BatchLoss,
+    optimizer: torch.optim.Optimizer,
+    scheduler: LRScheduler | None = None,
+) -> None:
+    """A step on each batch of the train images."""
+    device = problem.setup.device
+    for images, labels in plain_loader(problem):
+        with autocast(precision, device):
+            found = loss(images.to(device), labels.to(device))
+        optimizer.zero_grad()
+        found.backward()
+        optimizer.step()
+        if scheduler is not None:
+            scheduler.step()
 
 
 def whole_loss(
@@ -78,38 +101,41 @@ def plain_loader(problem: Problem) -> DataLoader[Any]:
 
 
 @torch.no_grad()
-def validate(
-    problem: Problem, stage: Stage, student: BlockNet, teacher: BlockNet, precision: str
-) -> float:
-    """Mean loss of a stage on the val split."""
-    student.eval()
+def validate(problem: Problem, precision: str, loss: BatchLoss) -> float:
+    """Mean of a loss on the val split, of a student in eval mode."""
     setup, device = problem.setup, problem.setup.device
     losses = []
     workers = setup.fitting.workers
     for images, labels in DataLoader(setup.data.val, 4 * problem.batch, num_workers=workers):
         with autocast(precision, device):
-            batch = unit_images(images.to(device)), labels.to(device)
-            losses.append(whole_loss(stage, student, teacher, *batch))
+            losses.append(loss(unit_images(images.to(device)), labels.to(device)))
     return torch.stack(losses).mean().item()
 
 
-def engine(problem: Problem, cached: bool) -> dict[str, Spent]:
-    """The engine; without cache it runs two epochs of every stage, which stand for all."""
-    epochs = problem.epochs if cached else min(problem.epochs, MEASURED_EPOCHS)
-    plan = tuple(replace(stage, epochs=epochs) for stage in problem.plan)
+def engine(problem: Problem, networks: Networks | None = None, *, cached: bool) -> dict[str, Spent]:
+    """The engine; without cache it runs two epochs of every stage, which stand for all.
+
+    Args:
+        problem: what is trained.
+        networks: to train and to learn from; None: fresh ones.
+        cached: whether stages start from a feature cache.
+    """
+    plan = problem.plan
+    if not cached:
+        plan = tuple(replace(s, epochs=min(s.epochs, MEASURED_EPOCHS)) for s in plan)
     console.quiet = True
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(Path(folder))
         run.start("", {}, problem.setup.data.splits)
         meter = Meter(problem.setup.device)
-        student, teacher = problem.networks()
+        student, teacher = networks or problem.networks()
         fitted = fitting(problem, meter, cached)
         setup = replace(problem.setup, student=student, teacher=teacher, fitting=fitted)
         adapters = check_plan(plan, student, teacher, setup.data.shape)
         meter.start()
         records = run_plan(plan, adapters, setup, run)
         meter.end(plan[-1].name)
-    spent = meter.spent(problem.epochs)
+    spent = meter.spent(None if cached else problem.epochs)
     caches = {record["name"]: record["cache"]["bytes"] for record in records}
     return {name: replace(one, cache=caches[name]) for name, one in spent.items()}
 
@@ -167,11 +193,7 @@ def isolated_step(
 ) -> Callable[[], None]:
     """One step of the blocks that a stage trains, from their inputs and target in memory."""
     (term,) = stage.terms
-    student.eval().requires_grad_(False)
-    for block in student.modules_of(stage.trains):
-        block.train().requires_grad_(True)
-    parameters = [p for p in student.parameters() if p.requires_grad]
-    optimizer = torch.optim.Adam(parameters, lr=1e-4, fused=True)
+    optimizer = torch.optim.Adam(train_only(student, stage.trains), lr=1e-4, fused=True)
 
     def step() -> None:
         with autocast(problem.setup.fitting.precision, problem.setup.device):

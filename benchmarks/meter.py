@@ -53,8 +53,8 @@ class Meter:
     def finish(self, result: dict[str, Any], run_folder: Path) -> None:
         """The engine's call at the end of a whole run."""
 
-    def spent(self, epochs: int) -> dict[str, Spent]:
-        """What each stage takes in so many epochs.
+    def spent(self, epochs: int | None = None) -> dict[str, Spent]:
+        """What each stage takes in so many epochs; None: in those that it ran.
 
         Of several laps the first holds what is done once a stage, the others are plain epochs; one
         lap alone stands for all epochs.
@@ -62,7 +62,8 @@ class Meter:
         totals = {}
         for stage, laps in self._seconds.items():
             rest = laps[1:] or laps
-            seconds = laps[0] + (epochs - 1) * sum(rest) / len(rest)
+            more = len(laps) if epochs is None else epochs
+            seconds = laps[0] + (more - 1) * sum(rest) / len(rest)
             totals[stage] = Spent(seconds, self._memory[stage])
         return totals
 

@@ -29,6 +29,8 @@ from stagewise_kd.runs.front_end import FrontEnd, load_data
 from stagewise_kd.system.names import Config
 from stagewise_kd.training.setup import Setup
 
+Networks = tuple[BlockNet, BlockNet]  # student and teacher
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -62,7 +64,7 @@ class Problem:
         """Steps of an epoch."""
         return len(self.plain) // self.batch  # type: ignore[arg-type]
 
-    def networks(self) -> tuple[BlockNet, BlockNet]:
+    def networks(self) -> Networks:
         """Fresh copies of student and teacher, so that every run starts from the same weights."""
         student, teacher = deepcopy((self.setup.student, self.setup.teacher))
         device = self.setup.device
@@ -83,10 +85,10 @@ class Plain(Dataset[Any]):
         return self._transform(self._part.images[index], self._part.labels[index])
 
 
-def classification(args: Namespace) -> Problem:
+def classification(args: Namespace, *overrides: str) -> Problem:
     """A ResNet from a larger one, on CIFAR-10 or random images."""
-    config = _config("cls", args)
-    setup, plan, source = _untrained(cls_kd.front_end, config)
+    config = _config("cls", args, *overrides)
+    setup, plan, source = _made(cls_kd.front_end, config)
     augment = one_by_one(sides(args.size))
 
     def transform(image: Tensor, label: int) -> tuple[Tensor, int]:
@@ -108,7 +110,7 @@ def one_by_one(size: Size) -> nn.Module:
 def segmentation(args: Namespace) -> Problem:
     """A U-Net's encoder from a larger one, on CamVid or random frames."""
     config = _config("seg", args)
-    setup, plan, source = _untrained(seg_kd.front_end, config)
+    setup, plan, source = _made(seg_kd.front_end, config)
     augment = instantiate(config["augment"])(args.size)
 
     def transform(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -121,12 +123,13 @@ def segmentation(args: Namespace) -> Problem:
     return Problem(setup, plan, Plain(part, transform), args.views)
 
 
-def _untrained(front_end: FrontEnd, config: Config) -> tuple[Setup, Plan, Source]:
-    """Both networks with random weights, the data and the plan of a config."""
+def _made(front_end: FrontEnd, config: Config) -> tuple[Setup, Plan, Source]:
+    """The networks, random but for a teacher's checkpoint, the data and the plan of a config."""
     torch.manual_seed(0)
     data, source = load_data(front_end, config)
     task = front_end.make_task(config, source)
-    teacher = front_end.untrained_teacher(config, source)
+    known = config["teacher"]["checkpoint"]
+    teacher = (front_end.load_teacher if known else front_end.untrained_teacher)(config, source)
     student = front_end.make_student(config, source, teacher)
     plan = make_plan(front_end, config, task, student, teacher, data.shape)
     return Setup(student, teacher, task, data, make_fitting(config, {}, Path())), plan, source
@@ -152,7 +155,7 @@ def _noise(*shape: int) -> Tensor:
     return torch.randint(0, 256, shape, dtype=torch.uint8)
 
 
-def _config(front_end: str, args: Namespace) -> Config:
+def _config(front_end: str, args: Namespace, *overrides: str) -> Config:
     """The front end's own config, so that what is measured is what it runs by default."""
     settings = {
         "student": args.student,
@@ -169,7 +172,7 @@ def _config(front_end: str, args: Namespace) -> Config:
         "trainer.accelerator": args.device,
     }
     with composing(front_end) as compose:
-        composed = compose([f"{key}={value}" for key, value in settings.items()])
+        composed = compose([*(f"{key}={value}" for key, value in settings.items()), *overrides])
     config = resolved(composed)
     if args.data == "random":
         made = {"cls": "random_images", "seg": "random_frames"}[front_end]

@@ -1,14 +1,15 @@
 """The same schedule in torchdistill: one stage of its multi-stage box for each of ours."""
 
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.data import RandomSampler
 
-from benchmarks.loops import plain_loader, validate
+from benchmarks.loops import plain_loader, validate, whole_loss
 from benchmarks.meter import Meter, Spent
-from benchmarks.problem import Problem
+from benchmarks.problem import Networks, Problem
 from stagewise_kd.methods.plan import Stage, Term
 from stagewise_kd.networks.blocks import LOGITS, BlockNet
 from stagewise_kd.system.precision import autocast
@@ -48,34 +49,46 @@ class TermLoss(nn.Module):
         return self._term.loss(student[self._student]["output"], target)
 
 
-def torchdistill(problem: Problem) -> dict[str, Spent]:
-    """One epoch of every stage, in the precision of the engine; no teacher on labels."""
+def torchdistill(
+    problem: Problem, networks: Networks | None = None, epochs: int | None = 1
+) -> dict[str, Spent]:
+    """The stages by the engine's precision and recipe; no teacher on labels.
+
+    Args:
+        problem: what is trained.
+        networks: to train and to learn from; None: fresh ones.
+        epochs: to run of each stage, which stand for all; None: all.
+    """
     from torchdistill.core.distillation import get_distillation_box
 
     device, precision = problem.setup.device, problem.setup.fitting.precision
     meter = Meter(device)
-    networks = problem.networks()
+    networks = networks or problem.networks()
     student, teacher = (Whole(net) for net in networks)
     stages = {
-        f"stage{index}": stage_config(problem, stage, student, teacher)
+        f"stage{index}": stage_config(problem, stage, student, teacher, epochs or stage.epochs)
         for index, stage in enumerate(problem.plan, 1)
     }
     data = {"train": problem.plain}
     box = get_distillation_box(teacher, student, data, stages, device, None, False, 1)
     meter.start()
-    for epoch, stage in enumerate(problem.plan):
+    run = [stage for stage in problem.plan for _ in range(epochs or stage.epochs)]
+    for epoch, stage in enumerate(run):
         box.pre_epoch_process(epoch=epoch)
         for images, labels, more in box.train_data_loader:
             with autocast(precision, device):
                 loss = box.forward_process(images.to(device), labels.to(device), more)
             box.post_forward_process(loss=loss)
-        validate(problem, stage, *networks, precision)
+        student.eval()
+        validate(problem, precision, partial(whole_loss, stage, *networks))
         meter.lap(stage.name)
         box.post_epoch_process()
-    return meter.spent(problem.epochs)
+    return meter.spent(epochs and problem.epochs)
 
 
-def stage_config(problem: Problem, stage: Stage, student: Whole, teacher: Whole) -> Config:
+def stage_config(
+    problem: Problem, stage: Stage, student: Whole, teacher: Whole, epochs: int
+) -> Config:
     """What torchdistill takes for one of our stages."""
     (term,) = stage.terms
     ours = student.path(term.student)
@@ -89,11 +102,19 @@ def stage_config(problem: Problem, stage: Stage, student: Whole, teacher: Whole)
     options |= {"num_workers": loader.num_workers, "pin_memory": loader.pin_memory}
     sampler = {"class_or_func": RandomSampler}
     proc = {"forward_proc": "forward_batch_only"}
+    fitting: Any = problem.setup.fitting  # whose config made partials
+    optimizer, scheduler = fitting.optimizer, fitting.scheduler
+    length = {"total_steps": stage.epochs * problem.steps}
     return {
-        "num_epochs": 1,
+        "num_epochs": epochs,
         "train_data_loader": {"dataset_id": "train", "sampler": sampler, "kwargs": options},
         "student": {"frozen_modules": frozen, "forward_hook": {"output": [ours]}, **proc},
         "teacher": {"requires_grad": False, **hooks, **proc},
-        "optimizer": {"key": "Adam", "kwargs": {"lr": 1e-4}},
+        "optimizer": {"key": optimizer.func.__name__, "kwargs": {**optimizer.keywords}},
+        "scheduler": {
+            "key": scheduler.func.__name__,
+            "kwargs": scheduler.keywords | length,
+            "scheduling_step": 1,
+        },
         "criterion": {"key": "WeightedSumLoss", "kwargs": {"sub_terms": {stage.name: loss}}},
     }
