@@ -1,4 +1,4 @@
-"""Seconds of a stagewise run: the published loop, torchdistill, the engine, and the limit.
+"""Seconds of a stagewise run: the published loop, peers, the engine, and the limit.
 
 All variants train the same networks on the same data for the same number of steps, in turn, in one
 process, so that their ratios hold on a noisy machine. Graft scores are off.
@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import report, torchdistill_loop
+from benchmarks import modelopt_loop, report, torchdistill_loop
 from benchmarks.loops import MEASURED_EPOCHS, MIN_STEPS, engine, limit, published
 from benchmarks.problem import Problem, classification, segmentation
 from stagewise_kd.cli.guarding import guarded
@@ -53,7 +53,8 @@ def parse(arguments: Sequence[str]) -> Namespace:
     parser.add_argument("--images", type=int, default=2000, help="of random data; a tenth is val")
     parser.add_argument("--workers", type=int, default=0, help="processes of every loader")
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto")
-    parser.add_argument("--skip", nargs="+", default=[], choices=["a'", "b", "c"], help="variants")
+    left = ["a'", "b", "c", "f", "f'"]
+    parser.add_argument("--skip", nargs="+", default=[], choices=left, help="variants")
     parser.add_argument("--repeat", type=int, default=3, help="of which the median is taken")
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     args = parser.parse_args(arguments)
@@ -96,7 +97,7 @@ def variants(problem: Problem) -> tuple[dict[str, tuple[str, Callable[[], Any]]]
     chosen = {"a": ("published, 32-true", partial(published, problem, "32-true"))}
     notes = []
     if precision == "32-true":
-        notes.append("(a) once: float32 is the fastest precision here, and that of (b) to (e).")
+        notes.append("(a) once: float32 is the fastest precision here, and that of all others.")
     else:
         chosen["a'"] = (f"published, {precision}", partial(published, problem, precision))
     if torchdistill_loop.installed:
@@ -107,6 +108,16 @@ def variants(problem: Problem) -> tuple[dict[str, tuple[str, Callable[[], Any]]]
     chosen["c"] = (f"truncated, {precision}", partial(engine, problem, cached=False))
     chosen["d"] = (f"cached, {precision}", partial(engine, problem, cached=True))
     chosen["e"] = (f"limit, {precision}", partial(limit, problem))
+    if modelopt_loop.installed:
+        chosen["f"] = (f"modelopt, {precision}", partial(modelopt_loop.modelopt, problem))
+        run = partial(modelopt_loop.modelopt_at_once, problem)
+        chosen["f'"] = (f"modelopt, at once, {precision}", run)
+        notes.append(
+            "(f') learns all features in the epochs of one stage, told in equal parts: of the "
+            "others' images it sees as many as one of their stages."
+        )
+    else:
+        notes.append("(f) left out: nvidia-modelopt is not installed (extra `bench`).")
     return chosen, notes
 
 
@@ -124,8 +135,8 @@ def title(args: Namespace, problem: Problem) -> str:
 def caption(args: Namespace) -> str:
     """How the figures came about."""
     return (
-        f"Medians of {args.repeat} repetitions, in turn. (a) and (b) ran one epoch a stage, (c) "
-        f"{min(args.epochs, MEASURED_EPOCHS)} and (e) the steps of one epoch, at least "
+        f"Medians of {args.repeat} repetitions, in turn. (a), (b) and (f) ran one epoch a stage, "
+        f"(c) {min(args.epochs, MEASURED_EPOCHS)} and (e) the steps of one epoch, at least "
         f"{MIN_STEPS}; epochs of one kind are alike, so seconds are those times the number of "
         "epochs, set-up counted once. (d) ran all epochs, building the cache included; (e) counts "
         f"the inference passes of {args.views} views. All but (e) validate after every epoch. "
