@@ -99,6 +99,7 @@ def test_what_modelopt_takes_for_all_features_at_once_is_told_in_equal_parts():
     assert len({spent[name] for name in FEATURES}) == 1
 
 
+@pytest.mark.slow
 def test_every_peer_trains_a_student_that_is_scored():
     problem = tiny()
     for way, (trained, train) in ways(problem, tiny("schedule=concurrent")).items():
