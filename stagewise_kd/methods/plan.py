@@ -120,7 +120,8 @@ class Stage:
         match: of a stage fed by the teacher: pairs of a feature of the student and the one of the
             teacher that stands for it.
         steps: of the optimizer, where the stage is not as long as whole epochs; see `in_steps`.
-        norm: "frozen": BatchNorm of the trained blocks uses and keeps the statistics that it has.
+        norm: "frozen": BatchNorm of the trained blocks uses and keeps the statistics that it has;
+            "train": those of each batch. None: what the networks show to be better.
         patience: end the stage after so many validations in a row that were no better by its
             monitor; None: train all epochs. Needs as many images as the monitor does.
     """
@@ -134,7 +135,7 @@ class Stage:
     fed: Fed = "student"
     match: tuple[Match, ...] = ()
     steps: int | None = None
-    norm: Norm = "train"
+    norm: Norm | None = "train"
     patience: int | None = None
 
     @property

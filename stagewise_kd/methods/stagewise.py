@@ -38,7 +38,7 @@ def stagewise(
     finetune: Finetune | None = None,
     finetune_epochs: int | None = None,
     head_kd: str | None = None,
-    norm: Norm = "train",
+    norm: Norm | None = None,
     patience: int | None = None,
     adapter: Adapter = "conv1x1",
     schedule: Schedule = "sequential",
@@ -64,7 +64,8 @@ def stagewise(
         finetune_epochs: of that stage; None for as many as each stage has, 0 for none.
         head_kd: a method that learns from logits, by its name: what the head's stage learns beside
             labels, and finetuning in place of Hinton's. None: the head learns from labels alone.
-        norm: "frozen" keeps the statistics of BatchNorm as the student starts with them.
+        norm: "frozen" keeps the statistics of BatchNorm as the student starts with them, "train"
+            learns them; None: frozen where a batch would move the teacher's features far.
         patience: end each stage after so many validations in a row that were no better; None:
             train all epochs.
         adapter: what to do where widths differ.
@@ -112,8 +113,8 @@ def stagewise(
             f"method.head_kd={head_kd}: the teacher's head is kept, and nothing learns from "
             "logits; set method.finetune=logits too"
         )
-    if norm not in ("train", "frozen"):
-        raise UserError(f"method.norm={norm}: give train or frozen")
+    if norm not in (None, "train", "frozen"):
+        raise UserError(f"method.norm={norm}: give train, frozen or null")
     if patience is not None and (not isinstance(patience, int) or patience < 1):
         raise UserError(f"method.patience={patience}: give a whole number from 1 up, or null")
     return tuple(replace(stage, norm=norm, patience=patience) for stage in plan)

@@ -4,7 +4,7 @@ import math
 import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from stagewise_kd.system.errors import UserError
 from stagewise_kd.system.files import write_json
 from stagewise_kd.system.processes import barrier, from_first, rank
 from stagewise_kd.system.run_folder import RunFolder, open_run, versions
-from stagewise_kd.training.norms import check_norms
+from stagewise_kd.training.norms import settled
 from stagewise_kd.training.score import AGREEMENT, TEACHER, scores
 from stagewise_kd.training.setup import Setup
 from stagewise_kd.training.sharing import SharedStages
@@ -115,7 +115,7 @@ def run_experiment(experiment: Experiment, run: RunFolder) -> dict[str, Any]:
     check_limits(fitting.trainer, fitting.batch_size, *sizes)
     torch.manual_seed(fitting.seed)
     adapters = check_plan(experiment.plan, setup.student, setup.teacher, setup.data.shape)
-    check_norms(experiment.plan, setup.student, setup.data, fitting.batch_size)
+    experiment = replace(experiment, plan=settled(experiment.plan, setup))
     prints = fingerprints(setup.data)
     found = identity(experiment, content_hash(prints))
     run.check_config(experiment.config)
