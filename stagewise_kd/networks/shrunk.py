@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 from stagewise_kd.networks.blocks import BlockNet
@@ -132,22 +132,29 @@ def narrow(module: nn.Module, inputs: Tensor, outputs: Tensor) -> None:
     """Let a module keep some of its channels, with their weights.
 
     Args:
-        module: a convolution of one group, or of one a channel; a linear layer; a BatchNorm.
+        module: a convolution, whose groups stay or go as wholes; a linear layer; a normalization.
         inputs: numbers of the channels that still come in.
         outputs: of those that still go out.
     """
-    if isinstance(module, _BatchNorm):
-        module.num_features = len(outputs)
-    elif isinstance(module, _ConvNd):
+    grouped = isinstance(module, _ConvNd) and module.groups > 1
+    if isinstance(module, _ConvNd):
+        module.groups = module.groups * len(inputs) // module.in_channels if grouped else 1
         module.in_channels, module.out_channels = len(inputs), len(outputs)
-        module.groups = len(inputs) if module.groups > 1 else 1
     elif isinstance(module, nn.Linear):
         module.in_features, module.out_features = len(inputs), len(outputs)
+    elif isinstance(module, nn.GroupNorm):
+        module.num_groups = module.num_groups * len(outputs) // module.num_channels
+        module.num_channels = len(outputs)
+    elif isinstance(module, _NormBase):
+        module.num_features = len(outputs)
+    elif isinstance(module, nn.PReLU):
+        module.num_parameters = len(outputs)
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
         if tensor.ndim == 0:  # BatchNorm's counter
             continue
-        found = tensor.detach()[outputs.to(tensor.device)]
-        if tensor.ndim > 1 and getattr(module, "groups", 1) == 1:
-            found = found[:, inputs.to(tensor.device)]
+        found = tensor.detach()
+        for side, kept in enumerate((outputs, inputs)[: 1 if grouped else tensor.ndim]):
+            if len(kept) < found.shape[side]:
+                found = found.index_select(side, kept.to(tensor.device))
         is_parameter = isinstance(tensor, nn.Parameter)
         setattr(module, name, nn.Parameter(found, tensor.requires_grad) if is_parameter else found)

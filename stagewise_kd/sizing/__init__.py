@@ -8,6 +8,8 @@ __all__ = [
     "finding",
     "frontier",
     "hidden",
+    "layers",
+    "probing",
     "repairing",
     "scores",
     "search",

@@ -47,6 +47,12 @@ class Call:
         return module(*call.args, **call.kwargs)
 
 
+def judging(module: nn.Module) -> nn.Module:
+    """A module in eval mode; a `train` of one's own may give nothing back."""
+    module.eval()
+    return module
+
+
 @contextmanager
 def forwards(
     modules: Mapping[str, nn.Module], functions: Mapping[str, Callable[..., Any]]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from stagewise_kd.networks.cost import macs
 from stagewise_kd.networks.tracing import modes_kept
 from stagewise_kd.sizing.alternatives import KEEP, Choices
-from stagewise_kd.sizing.calls import forwards
+from stagewise_kd.sizing.calls import forwards, judging
 from stagewise_kd.sizing.target import Kind
 
 REPETITIONS = 20
@@ -78,7 +78,7 @@ def _count(module: nn.Module) -> float:
 def _macs(model: nn.Module, space: Sequence[Choices], image: Tensor) -> Costs:
     blocks = {
         choices.path: {
-            name: macs(partial(choices.call.again, one.module.eval())) / len(choices.call.output)
+            name: macs(partial(choices.call.again, judging(one.module))) / len(choices.call.output)
             for name, one in choices.alternatives.items()
         }
         for choices in space
@@ -124,7 +124,7 @@ def _parts(model: nn.Module, space: Sequence[Choices], name: str, image: Tensor)
 
     chosen = {c.path: c.alternatives.get(name, c.alternatives[KEEP]).module for c in space}
     # taken before blocks get another `forward`, which "keep" would find otherwise
-    runs = {path: partial(timed, module.eval().forward) for path, module in chosen.items()}
+    runs = {path: partial(timed, judging(module).forward) for path, module in chosen.items()}
     start = _clock()
     with forwards({path: model.get_submodule(path) for path in runs}, runs):
         model(image)

@@ -6,9 +6,9 @@ from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
 
-from stagewise_kd.sizing.calls import Call, recorded
+from stagewise_kd.sizing.calls import Call, judging, recorded
+from stagewise_kd.sizing.layers import is_layer
 from stagewise_kd.system.errors import UserError, listed
 
 PLAIN = (nn.Module.forward, nn.Sequential.forward)  # of a mere container
@@ -56,8 +56,10 @@ def _known(model: nn.Module, at: Sequence[str]) -> list[str]:
 def _chosen(model: nn.Module, calls: dict[str, Call]) -> list[str]:
     """Names of blocks in running order, none inside another."""
     modules = dict(model.named_modules())
-    residual = _innermost([n for n, call in calls.items() if is_residual(modules[n], call)])
-    repeated = _innermost(_apart(_repeated(modules, calls), residual))
+    residual = _innermost(
+        [n for n, call in calls.items() if is_residual(modules[n], call)], modules
+    )
+    repeated = _innermost(_apart(_repeated(modules, calls), residual), modules)
     found = [*residual, *repeated]
     kinds = {type(modules[name]) for name in residual}
     found += _apart([name for name in calls if type(modules[name]) in kinds], found)
@@ -67,12 +69,13 @@ def _chosen(model: nn.Module, calls: dict[str, Call]) -> list[str]:
 
 
 def _repeated(modules: dict[str, nn.Module], names: Iterable[str]) -> list[str]:
-    """Modules in a container whose children are all of one class, or several of this one."""
+    """Modules of several layers in a container of modules of their class."""
     found = []
     for name in names:
-        parent = modules[name.rpartition(".")[0]]
+        parent, own = modules[name.rpartition(".")[0]], modules[name]
         kinds = Counter(type(child) for child in parent.children())
-        if _bare(parent) and (len(kinds) == 1 or kinds[type(modules[name])] > 1):
+        alike = _bare(parent) and (len(kinds) == 1 or kinds[type(own)] > 1)
+        if alike and sum(map(is_layer, own.modules())) > 1:
             found.append(name)
     return found
 
@@ -83,7 +86,7 @@ def _siblings(modules: dict[str, nn.Module], names: Iterable[str]) -> list[str]:
     for name in names:
         parent, own = modules[name.rpartition(".")[0]], modules[name]
         alike = sum(type(child) is type(own) for child in parent.children())
-        if alike > 1 and sum(map(_layer, own.modules())) > 1:
+        if alike > 1 and sum(map(is_layer, own.modules())) > 1:
             found.append(name)
     return found
 
@@ -96,7 +99,7 @@ def is_residual(module: nn.Module, call: Call) -> bool:
     """
     if not keeps_shape(call) or not call.tensors[0].any():
         return False
-    copy = deepcopy(module).eval()
+    copy = judging(deepcopy(module))
     for name, parameter in copy.named_parameters():
         parameter.fill_(name.endswith("bias"))
     (x,) = call.tensors
@@ -119,16 +122,22 @@ def _bare(module: nn.Module) -> bool:
     return type(module).forward in PLAIN or isinstance(module, nn.ModuleList | nn.ModuleDict)
 
 
-def _layer(module: nn.Module) -> bool:
-    return isinstance(module, _ConvNd | nn.Linear)
-
-
 def _weighty(module: nn.Module) -> bool:
-    return any(map(_layer, module.modules()))
+    return any(map(is_layer, module.modules()))
 
 
-def _innermost(names: Sequence[str]) -> list[str]:
-    return [name for name in names if not any(o.startswith(f"{name}.") for o in names)]
+def _innermost(names: Sequence[str], modules: dict[str, nn.Module]) -> list[str]:
+    """Names, none inside another: those within, where they hold most of the weights."""
+    found: list[str] = []
+    for name in sorted(names, key=lambda name: name.count("."), reverse=True):
+        within = [other for other in found if other.startswith(f"{name}.")]
+        if 2 * sum(_size(modules[other]) for other in within) < _size(modules[name]):
+            found = [other for other in found if other not in within] + [name]
+    return [name for name in names if name in found]
+
+
+def _size(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def _inside(name: str, names: Iterable[str]) -> bool:

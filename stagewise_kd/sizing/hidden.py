@@ -1,39 +1,19 @@
-"""Channels that begin and end inside a block, so that it may have fewer of them.
-
-Which they are is probed: every other channel of a layer's output is made NaN, and it is looked
-where NaN arrives. What a block computes between its layers need not be known or traced.
-"""
+"""Channels that begin and end inside a block, so that it may have fewer of them."""
 
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
+from math import lcm
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from stagewise_kd.networks.shrunk import Widths, narrow
-from stagewise_kd.sizing.calls import Call
-
-INPUT = ""  # in place of a layer's name
-
-
-@dataclass
-class Reached:
-    """Where the channels of a layer arrive, by name the places that are NaN.
-
-    Args:
-        reads: layers that mix them.
-        passes: layers that keep them apart.
-        leaks: whether they leave the block, or reach something that cannot be narrowed.
-    """
-
-    reads: dict[str, Tensor] = field(default_factory=dict)
-    passes: dict[str, Tensor] = field(default_factory=dict)
-    leaks: bool = False
+from stagewise_kd.sizing.calls import Call, judging
+from stagewise_kd.sizing.layers import apart, mixes, sizes
+from stagewise_kd.sizing.probing import INPUT, Reached, probe
 
 
 @dataclass(frozen=True)
@@ -42,12 +22,14 @@ class Hidden:
 
     Args:
         count: how many.
+        unit: how many neighbours stay or go together, where layers have groups.
         makes: names of the layers that give them.
-        passes: of those that keep them apart: BatchNorms, convolutions of one group a channel.
+        passes: of those that keep them apart: normalizations, convolutions in groups.
         reads: of the layers that take them in.
     """
 
     count: int
+    unit: int
     makes: tuple[str, ...]
     passes: tuple[str, ...]
     reads: tuple[str, ...]
@@ -60,18 +42,30 @@ def hidden(block: nn.Module, call: Call) -> list[Hidden]:
         block: is left as it is.
         call: what it is called with.
     """
-    copy = deepcopy(block).eval()
-    layers = {n: m for n, m in copy.named_modules() if _makes(m)}
-    reached = {name: _probe(copy, call, name) for name in (INPUT, *layers)}
+    copy = judging(deepcopy(block))
+    layers = {n: m for n, m in copy.named_modules() if mixes(m)}
+    units = sorted({1, *map(apart, copy.modules())} - {0})
+    reached = {INPUT: probe(copy, call, INPUT)}
+    reached |= {name: _reached(copy, call, name, units) for name in layers}
     found: list[Hidden] = []
-    for group in _groups({name: {*probe.reads} for name, probe in reached.items()}):
-        if INPUT in group or not all(_aligned(reached[n], _outputs(layers[n])) for n in group):
+    for group in _groups({name: {*one.reads} for name, one in reached.items()}):
+        if INPUT in group or not all(reached[n].aligned(_outputs(layers[n])) for n in group):
             continue
         reads = dict.fromkeys(read for name in group for read in reached[name].reads)
         passes = dict.fromkeys(name for maker in group for name in reached[maker].passes)
-        one = Hidden(_outputs(layers[group[0]]), tuple(group), tuple(passes), tuple(reads))
-        if _holds(copy, call, one):
+        unit, count = lcm(*(reached[name].unit for name in group)), _outputs(layers[group[0]])
+        one = Hidden(count, unit, tuple(group), tuple(passes), tuple(reads))
+        if count % unit == 0 and _holds(copy, call, one):
             found.append(one)
+    return found
+
+
+def _reached(block: nn.Module, call: Call, maker: str, units: list[int]) -> Reached:
+    """Where the channels of a layer arrive, in the smallest unit in which they stay apart."""
+    for unit in units:
+        found = probe(block, call, maker, unit)
+        if found.leaks or found.aligned(_outputs(block.get_submodule(maker))):
+            break
     return found
 
 
@@ -86,8 +80,7 @@ def narrower(block: nn.Module, groups: list[Hidden], share: float) -> tuple[nn.M
     copy = deepcopy(block)
     changed: dict[str, nn.Module] = {}
     for group in groups:
-        count = max(1, round(share * group.count))
-        kept = weight(block, group).topk(count).indices.sort().values
+        kept = strongest(block, group, share)
         for name in (*group.makes, *group.passes, *group.reads):
             layer = changed[name] = copy.get_submodule(name)
             inputs, outputs = (torch.arange(number) for number in sizes(layer))
@@ -98,114 +91,36 @@ def narrower(block: nn.Module, groups: list[Hidden], share: float) -> tuple[nn.M
     return copy, {name: [*sizes(layer)] for name, layer in changed.items()}
 
 
+def strongest(block: nn.Module, group: Hidden, share: float) -> Tensor:
+    """Numbers of the channels that weigh most, in order: a share of them, whole units."""
+    units = weight(block, group).view(-1, group.unit).sum(1)
+    kept = units.topk(max(1, round(share * len(units)))).indices.sort().values
+    first = group.unit * kept.unsqueeze(1)
+    return (first + torch.arange(group.unit, device=kept.device)).flatten()
+
+
 def weight(block: nn.Module, group: Hidden) -> Tensor:
     """How much each channel weighs: how strong it comes out, times how strongly it is read.
 
-    A channel comes out of a BatchNorm as strong as its scale, else as the norm of its weights.
+    A channel comes out of a normalization as strong as its scale, else as the norm of its weights.
     """
-    norms = [block.get_submodule(name) for name in group.passes]
-    scales = [m.weight for m in norms if isinstance(m, _BatchNorm) and m.affine]
+    passed: list[Any] = [block.get_submodule(name) for name in group.passes]
+    scales = [m.weight for m in passed if getattr(m, "affine", False)]
     made = [_norm(block.get_submodule(name), 0) for name in group.makes]
     given = scales[-1].detach().abs() if scales else torch.stack(made).square().sum(0).sqrt()
     read = [_norm(block.get_submodule(name), 1) for name in group.reads]
-    return given * torch.stack(read).square().sum(0).sqrt()
-
-
-def sizes(layer: Any) -> tuple[int, int]:
-    """How many channels come into a layer, and how many go out."""
-    if isinstance(layer, _BatchNorm):
-        return layer.num_features, layer.num_features
-    if isinstance(layer, _ConvNd):
-        return layer.in_channels, layer.out_channels
-    return layer.in_features, layer.out_features
+    found: Tensor = given * torch.stack(read).square().sum(0).sqrt()
+    return found
 
 
 def _norm(layer: Any, side: int) -> Tensor:
-    found: Tensor = layer.weight.detach().movedim(side, 0).flatten(1).norm(dim=1)
+    weights = layer.weight.detach()
+    found: Tensor = weights.square().sum([d for d in range(weights.ndim) if d != side]).sqrt()
     return found
 
 
 def _outputs(layer: nn.Module) -> int:
     return sizes(layer)[1]
-
-
-def _plain(layer: nn.Module) -> bool:
-    names = {name for name, _ in layer.named_parameters()}
-    return names <= {"weight", "bias"} and not hasattr(layer, "parametrizations")
-
-
-def _makes(layer: nn.Module) -> bool:
-    """Whether a layer mixes all channels that it takes into each that it gives."""
-    kind = isinstance(layer, nn.Linear) or (
-        isinstance(layer, _ConvNd) and not isinstance(layer, _ConvTransposeNd) and layer.groups == 1
-    )
-    return kind and _plain(layer)
-
-
-def _passes(layer: nn.Module) -> bool:
-    """Whether a layer keeps channels apart."""
-    apart = isinstance(layer, _ConvNd) and layer.groups == layer.in_channels == layer.out_channels
-    return (apart or isinstance(layer, _BatchNorm)) and _plain(layer)
-
-
-def _nan(layer: nn.Module, x: Tensor) -> Tensor:
-    """Which channels of what a layer takes or gives hold a NaN."""
-    side = -1 if isinstance(layer, nn.Linear) else 1
-    return x.isnan().movedim(side, 0).flatten(1).any(1)
-
-
-@torch.no_grad()
-def _probe(block: nn.Module, call: Call, maker: str) -> Reached:
-    """Make every other channel of a layer NaN, or all that the block takes."""
-    reached, hooks = Reached(), []
-    for name, layer in block.named_modules():
-        if _makes(layer):
-            hooks.append(layer.register_forward_pre_hook(partial(_read, reached, name)))
-        elif _passes(layer):
-            hooks.append(layer.register_forward_hook(partial(_pass, reached, name)))
-        elif [*layer.parameters(recurse=False)]:
-            hooks.append(layer.register_forward_hook(partial(_end, reached)))
-        if name == maker != INPUT:
-            hooks.append(layer.register_forward_hook(_poison))
-    given = call if maker != INPUT else call.mapped(lambda x: torch.full_like(x, torch.nan))
-    try:
-        output = given.again(block)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    reached.leaks = reached.leaks or bool(output.isnan().any())
-    return reached
-
-
-def _poison(layer: nn.Module, args: Any, output: Tensor) -> Tensor:
-    poisoned = output.clone()
-    poisoned.movedim(-1 if isinstance(layer, nn.Linear) else 1, 0)[1::2] = torch.nan
-    return poisoned
-
-
-def _read(reached: Reached, name: str, layer: nn.Module, args: Any) -> Any:
-    (x, *rest) = args
-    if x.isnan().any():
-        reached.reads[name] = _nan(layer, x)
-    return (x.nan_to_num(), *rest)
-
-
-def _pass(reached: Reached, name: str, layer: nn.Module, args: Any, output: Tensor) -> None:
-    if output.isnan().any():
-        reached.passes[name] = _nan(layer, output)
-
-
-def _end(reached: Reached, layer: nn.Module, args: Any, output: Any) -> None:
-    given = [x for x in args if isinstance(x, Tensor)]
-    reached.leaks = reached.leaks or any(bool(x.isnan().any()) for x in given)
-
-
-def _aligned(reached: Reached, count: int) -> bool:
-    """Whether channels arrive where they should, and nowhere else."""
-    expected = torch.arange(count) % 2 == 1
-    places = [*reached.reads.values(), *reached.passes.values()]
-    alike = all(len(found) == count and bool((found.cpu() == expected).all()) for found in places)
-    return bool(reached.reads) and not reached.leaks and alike and count > 1
 
 
 def _groups(reads: dict[str, set[str]]) -> list[list[str]]:
@@ -223,7 +138,7 @@ def _groups(reads: dict[str, set[str]]) -> list[list[str]]:
 def _holds(block: nn.Module, call: Call, group: Hidden) -> bool:
     """Whether the block works without half of these channels, as if nobody read them."""
     less, _ = narrower(block, [group], 0.5)
-    kept = weight(block, group).topk(max(1, round(0.5 * group.count))).indices
+    kept = strongest(block, group, 0.5)
     unread = deepcopy(block)
     for name in group.reads:
         mask = torch.zeros(group.count, device=kept.device).index_fill(0, kept, 1)

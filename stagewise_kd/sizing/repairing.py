@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from stagewise_kd.networks.shrunk import DROP
 from stagewise_kd.sizing.alternatives import KEEP, Alternative, Choices
-from stagewise_kd.sizing.calls import Call, recorded
+from stagewise_kd.sizing.calls import Call, judging, recorded
 
 BATCH = 64
 LR = 1e-3
@@ -32,7 +32,7 @@ def repaired(
         seed: of the order.
         lr: the highest learning rate of a one-cycle schedule.
     """
-    copy = deepcopy(block).eval()
+    copy = judging(deepcopy(block))
     parameters = [p.requires_grad_() for p in copy.parameters()]
     if not steps or not parameters:
         return copy

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from stagewise_kd.methods.losses import soft_cross_entropy
 from stagewise_kd.networks.tracing import modes_kept
 from stagewise_kd.sizing.alternatives import KEEP, Choices
-from stagewise_kd.sizing.calls import forwards, recorded
+from stagewise_kd.sizing.calls import forwards, judging, recorded
 from stagewise_kd.system.files import read_json, write_json
 
 BATCH = 50  # images whose features are held at a time
@@ -84,7 +84,7 @@ def _of_batch(
             if name == KEEP:
                 yield choices.path, name, [0.0, 0.0, float(call.output.square().sum())]
                 continue
-            output = call.again(alternative.module.eval())
+            output = call.again(judging(alternative.module))
             away = float((output - call.output).square().sum())
             given = known | {choices.path: partial(_replayed, output)}
             with forwards(modules, given):

@@ -1,5 +1,7 @@
 """Which blocks a network has, and what of them can be fewer."""
 
+from copy import deepcopy
+
 import pytest
 import segmentation_models_pytorch as smp
 import timm
@@ -115,12 +117,8 @@ class Flat(nn.Module):
         return self.b(self.a(x).view(-1, 2, 4).flatten(1))
 
 
-def _normed():
-    return nn.Sequential(nn.Conv2d(8, 8, 1), nn.GroupNorm(2, 8), nn.Conv2d(8, 8, 1))
-
-
-def _grouped():
-    return nn.Sequential(nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1, groups=2), nn.Conv2d(8, 8, 1))
+def _between(layer, width=8):
+    return nn.Sequential(nn.Conv2d(8, width, 1), layer, nn.Conv2d(width, 8, 1))
 
 
 @pytest.mark.parametrize(
@@ -128,12 +126,96 @@ def _grouped():
     [
         (Shared(), torch.randn(2, 8, 4, 4)),
         (Flat(), torch.randn(2, 8)),
-        (_normed(), torch.randn(2, 8, 4, 4)),
-        (_grouped(), torch.randn(2, 8, 4, 4)),
+        (_between(nn.GroupNorm(1, 8)), torch.randn(2, 8, 4, 4)),
+        (_between(nn.ChannelShuffle(2)), torch.randn(2, 8, 4, 4)),
     ],
 )
 def test_channels_that_something_else_depends_on_stay(block, x):
     assert hidden(block, _call(block, x)) == []
+
+
+@pytest.mark.parametrize(
+    ("layer", "unit", "left"),
+    [
+        (nn.Conv2d(16, 16, 3, padding=1, groups=4), 4, {"groups": 2, "in_channels": 8}),
+        (nn.Conv2d(16, 16, 1, groups=16), 1, {"groups": 8, "out_channels": 8}),
+        (nn.GroupNorm(4, 16), 4, {"num_groups": 2, "num_channels": 8}),
+        (nn.InstanceNorm2d(16, affine=True), 1, {"num_features": 8}),
+        (nn.PReLU(16), 1, {"num_parameters": 8}),
+        (nn.PReLU(), 1, {"num_parameters": 1}),
+    ],
+)
+def test_layers_that_keep_channels_apart_get_fewer_with_them(layer, unit, left):
+    torch.manual_seed(0)
+    block, x = _between(layer, 16), torch.randn(2, 8, 4, 4)
+    (group,) = hidden(block, _call(block, x))
+    assert (group.makes, group.reads, group.unit) == (("0",), ("2",), unit)
+    half, widths = narrower(block, [group], 0.5)
+    assert {name: getattr(half[1], name) for name in left} == left
+    assert half(x).shape == x.shape
+    again = apply(nn.Sequential(deepcopy(block)), [("0", widths)])  # by its shapes alone
+    again[0].load_state_dict(half.state_dict())
+    assert again(x).equal(half(x))
+
+
+def test_of_four_groups_one_can_be_left():
+    block = _between(nn.Conv2d(8, 8, 1, groups=4))
+    groups = hidden(block, _call(block, torch.randn(2, 8, 4, 4)))
+    assert narrower(block, groups, 0.25)[0][1].weight.shape == (2, 2, 1, 1)
+
+
+def test_a_block_most_of_which_lies_outside_of_its_residual_part():
+    class Mixer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.token = Residual(inner=1)
+            self.up, self.down = nn.Conv2d(8, 64, 3, padding=1), nn.Conv2d(64, 8, 3, padding=1)
+
+        def forward(self, x):
+            x = self.token(x)
+            return x + self.down(self.up(x).relu())
+
+    net = nn.Sequential(nn.Conv2d(3, 8, 1), Mixer(), Residual()).eval()
+    assert [*find_blocks(net, images(2), None)] == ["1", "2"]
+
+
+def test_layers_in_a_branch_are_no_blocks():
+    class Layer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(8, 8, 1)
+
+        def forward(self, x):
+            return self.conv(x).relu()
+
+    class Branches(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = Layer(), nn.Sequential(Layer(), Layer())
+
+        def forward(self, x):
+            return torch.maximum(self.one(x), self.two(x))
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.one, self.two = nn.Conv2d(3, 8, 1), Branches(), Branches()
+
+        def forward(self, x):
+            return self.two(self.one(self.stem(x)))
+
+    assert [*find_blocks(Net().eval(), images(2), None)] == ["one", "two"]
+
+
+def test_a_train_of_ones_own_may_give_nothing_back():
+    class Silent(Residual):
+        def train(self, mode=True):
+            super().train(mode)
+
+    net = nn.Sequential(nn.Conv2d(3, 8, 1), Silent(), Silent())
+    net.eval()
+    space = alternatives(net, images(2))
+    assert [choices.path for choices in space] == ["1", "2"]
 
 
 def test_gates_inside_a_block_are_no_leak():
