@@ -169,19 +169,27 @@ def traced_pieces(model: nn.Module, trace: Trace, names: list[str]) -> list[fx.G
         if not isinstance(last, fx.Node):
             raise UserError(f"{type(model).__name__}: gives a {type(last).__name__}, not logits")
         if nodes:
-            found.append(_piece(model, given, nodes, last, defaults))
+            found.append(piece(model, given, nodes, last, defaults))
         given, first = last, end + 1
     return found
 
 
-def _piece(
+def piece(
     model: nn.Module,
     given: fx.Node,
     nodes: list[fx.Node],
     last: fx.Node,
     defaults: dict[fx.Node, Any],
 ) -> fx.GraphModule:
-    """Some nodes of a model as a module that holds the model's own submodules."""
+    """Some nodes of a model as a module that holds the model's own submodules.
+
+    Args:
+        model: the network.
+        given: the node whose value the module takes.
+        nodes: what it computes, in order.
+        last: the node whose value it gives.
+        defaults: values of nodes that are options of the network.
+    """
     graph = fx.Graph()
     copies: dict[fx.Node, Any] = defaults | {given: graph.placeholder("x")}
 

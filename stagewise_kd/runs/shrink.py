@@ -16,7 +16,7 @@ from stagewise_kd.networks.cutting import cannot_take, known_cut
 from stagewise_kd.networks.shrunk import Recipe, cut_again, cuts, shrunk_origin
 from stagewise_kd.runs.own_networks import Norm, column, values
 from stagewise_kd.sizing.alternatives import Own, alternatives
-from stagewise_kd.sizing.search import keep, repair, scored, told, within
+from stagewise_kd.sizing.search import keep, repair, restored, scored, told, within
 from stagewise_kd.sizing.target import target_of
 from stagewise_kd.system.console import console
 from stagewise_kd.system.errors import UserError
@@ -44,9 +44,10 @@ def shrink(
 ) -> nn.Module:
     """A smaller network that starts from the weights of a trained one, made without labels.
 
-    Each repeated or residual block may be left out, or get 75, 50 or 25 % of its inner channels.
-    Each of these is scored alone in the network, by how far it moves the logits; those that
-    together keep within the target at the least loss are chosen, and their blocks repaired.
+    Each repeated or residual block may be left out, or get 75, 50 or 25 % of its inner channels;
+    two neighbouring layers outside of blocks may get such a share of those between them. Each of
+    these is scored alone in the network, by how far it moves the logits; those that together keep
+    within the target at the least loss are chosen, and their blocks repaired.
 
     Args:
         model: the trained network; is left as it is.
@@ -57,7 +58,8 @@ def shrink(
         latency: or of its time for one image on this machine: a share, or such as "8ms".
         repair_steps: of Adam for each block of the smaller network; 0 for none.
         score_steps: of a repair of each alternative before it is scored.
-        at: names of the blocks; None: those that repeat or are residual.
+        at: names of the blocks; None: those that repeat or are residual, and neighbouring layers
+            outside of them.
         alternatives_of: gives more alternatives of a block, (path, block) -> {name: module}.
         mean: per-channel mean of uint8 images in [0, 1]; None: ImageNet's of three channels.
         std: per-channel standard deviation, likewise.
@@ -83,10 +85,11 @@ def shrink(
     _check(net, taken)
     folder = None if out is None else path_of(out)
     with torch.random.fork_rng(devices=[]):
-        space = alternatives(net, taken[:2], at, alternatives_of)
-        space, scores = scored(net, space, taken, score_steps, seed, folder)
-        smaller = within(net, space, scores.kl, target, taken[:1])
-        repair(net, smaller, taken, repair_steps, seed)
+        seen, space = alternatives(net, taken[:2], at, alternatives_of)
+        space, scores = scored(seen, space, taken, score_steps, seed, folder)
+        smaller = within(seen, space, scores.kl, target, taken[:1])
+        repair(seen, smaller, taken, repair_steps, seed)
+        smaller = restored(net, smaller)
     if folder:
         keep(smaller, scores, folder)
     console.print("\n".join(told(smaller)), soft_wrap=True, highlight=False)

@@ -22,7 +22,7 @@ from stagewise_kd.sizing.alternatives import Choices, alternatives
 from stagewise_kd.sizing.choice import Choice
 from stagewise_kd.sizing.costs import Costs
 from stagewise_kd.sizing.scores import Scores
-from stagewise_kd.sizing.search import Smaller, built, scored, told, within
+from stagewise_kd.sizing.search import Smaller, built, restored, scored, told, within
 from stagewise_kd.sizing.target import Target, target_of
 from stagewise_kd.system.errors import UserError
 from stagewise_kd.system.names import SHRUNK, Config
@@ -69,14 +69,15 @@ def shrunk_student(
     target = target_of(config["target"], "target.")
     if not config["teacher"]["checkpoint"]:
         return Start(deepcopy(teacher), [])
-    net = teacher.eval().model
+    teacher.eval()
     images = images_of(front_end, config, source, data, teacher)
     with torch.random.fork_rng(devices=[]):
-        space = space_of(config, teacher, images)
+        net, space = space_of(config, teacher, images)
         if choice is None and rank() == 0:
             choice = _chosen(config, net, space, images, target)
         choice = from_first(choice)
         smaller = built(net, space, Choice(**choice["choice"]), Costs(**choice["costs"]))
+        smaller = restored(teacher.model, smaller)
     said = ["student: the teacher, of which", *told(smaller)]
     return Start(_as_blocks(config, teacher, smaller, data.shape), said, choice)
 
@@ -108,7 +109,7 @@ def scored_space(
 
     Args:
         config: the resolved config.
-        net: the teacher's network, on the CPU.
+        net: the teacher's network, on the CPU, as blocks are called in it.
         space: from `space_of`.
         images: as the network takes them.
     """
@@ -116,25 +117,28 @@ def scored_space(
     return scored(net, space, images, steps, seed, SCORES.absolute())
 
 
-def space_of(config: Config, teacher: BlockNet, images: Tensor) -> list[Choices]:
-    """The blocks of the teacher that may change: those of a decoder only with decoder=shrunk."""
-    space = alternatives(teacher.model, images[:2])
+def space_of(config: Config, teacher: BlockNet, images: Tensor) -> tuple[nn.Module, list[Choices]]:
+    """The teacher's network as its blocks are called in it, and those that may change.
+
+    Blocks of a decoder may with decoder=shrunk alone.
+    """
+    net, space = alternatives(teacher.model, images[:2])
     decoder = config.get("decoder")
     if not decoder or decoder["name"] == SHRUNK:
-        return space
+        return net, space
     blocks = teacher.modules_of(teacher.of_role("encoder"))
     inside = {id(parameter) for block in blocks for parameter in block.parameters()}
     found = [
         choices
         for choices in space
-        if {id(p) for p in teacher.model.get_submodule(choices.path).parameters()} <= inside
+        if {id(p) for p in net.get_submodule(choices.path).parameters()} <= inside
     ]
     if not found:
         raise UserError(
             "student=shrunk: the teacher's encoder has no block that can be left out or narrowed; "
             "set decoder=shrunk"
         )
-    return found
+    return net, found
 
 
 def _as_blocks(

@@ -51,7 +51,7 @@ def show_sizes(front_end: FrontEnd, cfg: DictConfig) -> None:
     images = images_of(front_end, config, source, data, teacher)
     kind: Kind = target[0] if target else "macs"
     with torch.random.fork_rng(devices=[]):
-        net, space = teacher.model, space_of(config, teacher, images)
+        net, space = space_of(config, teacher, images)
         space, scores = scored_space(config, net, space, images)
         costs = costs_of(kind, net, space, images[:1])
         found = points(net, space, scores.kl, costs, images[:MEASURED])

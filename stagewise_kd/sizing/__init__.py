@@ -9,6 +9,7 @@ __all__ = [
     "frontier",
     "hidden",
     "layers",
+    "pairs",
     "probing",
     "repairing",
     "scores",

@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 from stagewise_kd.networks.shrunk import DROP, Change
 from stagewise_kd.networks.tracing import Skip
-from stagewise_kd.sizing.calls import Call
+from stagewise_kd.sizing.calls import Call, judging
 from stagewise_kd.sizing.finding import find_blocks, keeps_shape
 from stagewise_kd.sizing.hidden import hidden, narrower
+from stagewise_kd.sizing.pairs import gathered
 from stagewise_kd.system.errors import UserError, first_line
 
 KEEP = "keep"
@@ -49,28 +50,38 @@ class Choices:
 
 def alternatives(
     model: nn.Module, example: Tensor, at: Sequence[str] | None = None, own: Own | None = None
-) -> list[Choices]:
-    """The blocks of a network in running order, each with its alternatives.
+) -> tuple[nn.Module, list[Choices]]:
+    """The network as its blocks are called in it, and these in order, each with its alternatives.
+
+    The network is the model itself, or computes the same with the same submodules, of which some
+    are gathered in pairs.
 
     Args:
         model: is left as it is; "keep" is its own block.
         example: a few images as the model takes them, (B, C, H, W).
-        at: names of the blocks; None: those that repeat or are residual.
+        at: names of the blocks; None: those that repeat or are residual, and pairs of neighbouring
+            layers outside of them.
         own: gives more alternatives of a block, by name.
 
     Raises:
         UserError: there is no block with an alternative, or one of the user's does not fit.
     """
     calls = find_blocks(model, example, at)
-    found = [_choices(path, model.get_submodule(path), call, own) for path, call in calls.items()]
-    found = [choices for choices in found if len(choices.alternatives) > 1]
+    every = {p: _choices(p, model.get_submodule(p), call, own) for p, call in calls.items()}
+    found = {path: choices for path, choices in every.items() if len(choices.alternatives) > 1}
+    net, pairs = gathered(model, [*found], example) if at is None else (model, [])
+    if pairs:
+        calls = find_blocks(net, example, [*found, *pairs])
+        found |= {
+            pair: _choices(pair, net.get_submodule(pair), calls[pair], None) for pair in pairs
+        }
     if not found:
         raise UserError(
             f"{type(model).__name__}: no block that can be left out or narrowed: none of "
             f"{len(calls) or 'its'} modules that repeat or are residual has inner channels or "
             "gives what it takes; name blocks with at=[…], or give alternatives of your own"
         )
-    return found
+    return net, [found[path] for path in calls if path in found]
 
 
 def _choices(path: str, block: nn.Module, call: Call, own: Own | None) -> Choices:
@@ -91,7 +102,7 @@ def _choices(path: str, block: nn.Module, call: Call, own: Own | None) -> Choice
 def _check(path: str, name: str, module: nn.Module, call: Call) -> None:
     """See that an alternative of the user's fits into the place of a block."""
     try:
-        given = call.again(module.eval()).shape
+        given = call.again(judging(module)).shape
     except Exception as error:  # of the user's own code any
         raise UserError(f"{path}: alternative {name!r} cannot run: {first_line(error)}") from None
     if given != call.output.shape:

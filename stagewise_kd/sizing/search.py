@@ -18,6 +18,7 @@ from stagewise_kd.networks.shrunk import Change, Recipe
 from stagewise_kd.sizing.alternatives import KEEP, Choices
 from stagewise_kd.sizing.choice import Choice, Losses, reached
 from stagewise_kd.sizing.costs import Costs, costs_of, milliseconds
+from stagewise_kd.sizing.layers import apart, mixes
 from stagewise_kd.sizing.repairing import repair_all, repair_alone
 from stagewise_kd.sizing.scores import Scores, score
 from stagewise_kd.sizing.target import Target, amount, shown
@@ -147,6 +148,27 @@ def built(model: nn.Module, space: Sequence[Choices], choice: Choice, costs: Cos
         else:
             recipe.append((choices.path, alternative.change))
     return Smaller(copy.eval(), recipe if is_ours else None, choice, costs)
+
+
+def restored(model: nn.Module, smaller: Smaller) -> Smaller:
+    """A smaller network of the class of the whole one, whose pairs were gathered.
+
+    Args:
+        model: the whole network, as it was before.
+        smaller: of its blocks and pairs, repaired or not.
+    """
+    copy, known = deepcopy(model), {name for name, _ in model.named_modules()}
+    recipe = smaller.recipe and [(p if p in known else "", change) for p, change in smaller.recipe]
+    for path in smaller.choice.chosen:
+        module = smaller.model.get_submodule(path)
+        if path in known:
+            copy.set_submodule(path, module)
+            continue
+        for name, layer in module.named_modules():
+            if mixes(layer) or apart(layer):
+                copy.set_submodule(name, layer)
+        copy.load_state_dict(module.state_dict(), strict=False)  # of what else it holds
+    return replace(smaller, model=copy.eval(), recipe=recipe)
 
 
 def repair(model: nn.Module, smaller: Smaller, images: Tensor, steps: int, seed: int) -> None:

@@ -21,7 +21,7 @@ from tests.stagewise_kd.sizing.nets import chain, images
 
 def test_a_network_is_built_again_from_its_recipe():
     net, image = resnet("resnet14", 3).eval(), torch.rand(2, 3, 32, 32)
-    space = alternatives(net.model, image)
+    _, space = alternatives(net.model, image)
     chosen = {c.path: "keep" for c in space} | {"layer4.1": "drop", "layer3.0": "width 0.25"}
     costs = costs_of("params", net.model, space, image[:1])
     choice = choice_of(costs, {c.path: dict.fromkeys(c.alternatives, 0.0) for c in space}, chosen)

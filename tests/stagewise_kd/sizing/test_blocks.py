@@ -86,7 +86,7 @@ def test_a_transformer_without_a_block_can_be_cut_though_blocks_are_told_more():
 def test_decoder_blocks_of_a_unet_are_narrowed_between_their_convolutions():
     net = smp.Unet("resnet18", encoder_weights=None, classes=2, decoder_attention_type="scse")
     net.eval()
-    found = {c.path: c for c in alternatives(net, images(2, 32))}
+    found = {c.path: c for c in alternatives(net, images(2, 32))[1]}
     assert [p for p in found if p.startswith("decoder")] == [
         f"decoder.blocks.{n}" for n in range(5)
     ]
@@ -214,7 +214,7 @@ def test_a_train_of_ones_own_may_give_nothing_back():
 
     net = nn.Sequential(nn.Conv2d(3, 8, 1), Silent(), Silent())
     net.eval()
-    space = alternatives(net, images(2))
+    _, space = alternatives(net, images(2))
     assert [choices.path for choices in space] == ["1", "2"]
 
 
@@ -242,7 +242,7 @@ def test_alternatives_of_the_users_own():
     def own(path, block):
         return {"thin": Residual(inner=1)} if path == "blocks.1" else {}
 
-    found = {c.path: [*c.alternatives] for c in alternatives(chain(), images(2), own=own)}
+    found = {c.path: [*c.alternatives] for c in alternatives(chain(), images(2), own=own)[1]}
     usual = ["keep", "drop", "width 0.75", "width 0.5", "width 0.25"]
     assert found == {"blocks.0": usual, "blocks.1": [*usual, "thin"], "blocks.2": usual}
     with pytest.raises(

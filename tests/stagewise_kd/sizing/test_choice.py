@@ -56,7 +56,7 @@ def test_a_frontier_leaves_out_what_nothing_reaches():
 @pytest.mark.parametrize("kind", ["macs", "params"])
 def test_costs_of_the_parts_add_up_to_that_of_the_network_they_make(kind):
     net, image = chain(), images(1)
-    space = alternatives(net, images(2))
+    _, space = alternatives(net, images(2))
     costs = costs_of(kind, net, space, image)
     chosen = {"blocks.0": "drop", "blocks.1": "width 0.25", "blocks.2": "keep"}
     smaller = built(
@@ -70,7 +70,7 @@ def test_costs_of_the_parts_add_up_to_that_of_the_network_they_make(kind):
 
 def test_latencies_add_up_and_blocks_left_out_cost_next_to_nothing():
     net = chain()
-    space = alternatives(net, images(2))
+    _, space = alternatives(net, images(2))
     costs = costs_of("latency", net, space, images(1, 64))
     assert costs.total(dict.fromkeys(costs.blocks, "keep")) == pytest.approx(costs.whole)
     assert all(found["drop"] < 0.3 * found["keep"] for found in costs.blocks.values())
@@ -120,6 +120,6 @@ def test_targets_that_are_none(kind, value):
 
 def test_costs_leave_modes_as_they_are():
     net = chain().train()
-    costs_of("params", net, alternatives(net, images(2)), images(1))
+    costs_of("params", net, alternatives(net, images(2))[1], images(1))
     assert net.training
     assert torch.is_grad_enabled()

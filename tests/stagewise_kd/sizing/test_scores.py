@@ -33,7 +33,7 @@ def test_divergence_of_two_classes_by_hand():
 def test_a_score_is_what_the_alternative_does_alone_in_the_network():
     net, x = chain(), images(7)
     before = weights_hash(net)
-    found = score(net, alternatives(net, x[:2]), x)
+    found = score(net, alternatives(net, x[:2])[1], x)
     without = deepcopy(net)
     without.blocks[1] = nn.Identity()
     with torch.no_grad():
@@ -49,7 +49,7 @@ def test_a_score_is_what_the_alternative_does_alone_in_the_network():
 def test_scores_go_on_where_they_were_interrupted(tmp_path, monkeypatch):
     monkeypatch.setattr(scoring, "BATCH", 3)
     net, x = chain(), images(7)
-    space = alternatives(net, x[:2])
+    _, space = alternatives(net, x[:2])
     straight, seen = score(net, space, x), []
 
     def stop(done, of):
@@ -66,17 +66,17 @@ def test_scores_go_on_where_they_were_interrupted(tmp_path, monkeypatch):
 def test_scores_belong_to_the_weights_and_the_images(tmp_path):
     net, x = chain(depth=1), images(4)
     for model, given in ((net, x), (net, x), (net, x + 1), (chain(depth=1).requires_grad_(), x)):
-        scored(model, alternatives(model, given[:2]), given, out=tmp_path)
+        scored(model, alternatives(model, given[:2])[1], given, out=tmp_path)
     assert len([*tmp_path.glob("scores-*.json")]) == 2
     with torch.no_grad():
         net.head.weight.mul_(2)
-    scored(net, alternatives(net, x[:2]), x, out=tmp_path)
+    scored(net, alternatives(net, x[:2])[1], x, out=tmp_path)
     assert len([*tmp_path.glob("scores-*.json")]) == 3
 
 
 def test_a_repaired_block_comes_nearer_and_keeps_its_statistics():
     net, x = chain(), images(16)
-    narrow = alternatives(net, x[:2])[1].alternatives["width 0.5"].module
+    narrow = alternatives(net, x[:2])[1][1].alternatives["width 0.5"].module
     calls = features(net, "blocks.1", x, 5)
     better = repaired(narrow, calls, 30, seed=0)
     with torch.no_grad():
@@ -92,7 +92,7 @@ def test_a_repaired_block_comes_nearer_and_keeps_its_statistics():
 def test_a_repair_makes_up_for_blocks_that_are_left_out():
     net, x = chain(), images(32)
     before = weights_hash(net)
-    space = alternatives(net, x[:2])
+    _, space = alternatives(net, x[:2])
     costs = costs_of("params", net, space, x[:1])
     chosen = {"blocks.0": "keep", "blocks.1": "drop", "blocks.2": "width 0.5"}
     losses = {path: {name: 0.0} for path, name in chosen.items()}
