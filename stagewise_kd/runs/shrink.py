@@ -45,9 +45,9 @@ def shrink(
     """A smaller network that starts from the weights of a trained one, made without labels.
 
     Each repeated or residual block may be left out, or get 75, 50 or 25 % of its inner channels;
-    two neighbouring layers outside of blocks may get such a share of those between them. Each of
-    these is scored alone in the network, by how far it moves the logits; those that together keep
-    within the target at the least loss are chosen, and their blocks repaired.
+    in a network without any, two neighbouring layers get such a share of those between them. Each
+    of these is scored alone in the network, by how far it moves the logits; those that together
+    keep within the target at the least loss are chosen, and their blocks repaired.
 
     Args:
         model: the trained network; is left as it is.
@@ -58,8 +58,7 @@ def shrink(
         latency: or of its time for one image on this machine: a share, or such as "8ms".
         repair_steps: of Adam for each block of the smaller network; 0 for none.
         score_steps: of a repair of each alternative before it is scored.
-        at: names of the blocks; None: those that repeat or are residual, and neighbouring layers
-            outside of them.
+        at: names of the blocks; None: those that repeat or are residual, else neighbouring layers.
         alternatives_of: gives more alternatives of a block, (path, block) -> {name: module}.
         mean: per-channel mean of uint8 images in [0, 1]; None: ImageNet's of three channels.
         std: per-channel standard deviation, likewise.

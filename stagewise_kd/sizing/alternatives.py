@@ -59,8 +59,8 @@ def alternatives(
     Args:
         model: is left as it is; "keep" is its own block.
         example: a few images as the model takes them, (B, C, H, W).
-        at: names of the blocks; None: those that repeat or are residual, and pairs of neighbouring
-            layers outside of them.
+        at: names of the blocks; None: those that repeat or are residual, and of a network without
+            any pairs of neighbouring layers.
         own: gives more alternatives of a block, by name.
 
     Raises:
@@ -69,19 +69,17 @@ def alternatives(
     calls = find_blocks(model, example, at)
     every = {p: _choices(p, model.get_submodule(p), call, own) for p, call in calls.items()}
     found = {path: choices for path, choices in every.items() if len(choices.alternatives) > 1}
-    net, pairs = gathered(model, [*found], example) if at is None else (model, [])
-    if pairs:
-        calls = find_blocks(net, example, [*found, *pairs])
-        found |= {
-            pair: _choices(pair, net.get_submodule(pair), calls[pair], None) for pair in pairs
-        }
-    if not found:
+    if found:
+        return model, [*found.values()]
+    net, pairs = gathered(model, example) if at is None else (model, [])
+    if not pairs:
         raise UserError(
             f"{type(model).__name__}: no block that can be left out or narrowed: none of "
             f"{len(calls) or 'its'} modules that repeat or are residual has inner channels or "
             "gives what it takes; name blocks with at=[…], or give alternatives of your own"
         )
-    return net, [found[path] for path in calls if path in found]
+    calls = find_blocks(net, example, pairs)
+    return net, [_choices(path, net.get_submodule(path), calls[path], None) for path in calls]
 
 
 def _choices(path: str, block: nn.Module, call: Call, own: Own | None) -> Choices:

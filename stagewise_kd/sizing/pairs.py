@@ -1,4 +1,4 @@
-"""Pairs of neighbouring layers outside of blocks, gathered into modules: blocks of a plain chain.
+"""Pairs of neighbouring layers, gathered into modules: the blocks of a plain chain.
 
 The channels between two layers are hidden in a pair. A network whose pairs are gathered computes
 the same with the same submodules, some of which lie inside its pairs.
@@ -31,25 +31,22 @@ class Span(NamedTuple):
     last: int
 
 
-def gathered(
-    model: nn.Module, blocks: Collection[str], example: Tensor
-) -> tuple[nn.Module, list[str]]:
+def gathered(model: nn.Module, example: Tensor) -> tuple[nn.Module, list[str]]:
     """The network with its pairs as modules, and their names; itself where there are none.
 
     Of pairs that overlap those are taken that together have most multiply-adds.
 
     Args:
         model: is left as it is; one that torch.fx cannot trace has no pairs.
-        blocks: names of modules that stay whole.
         example: images as the model takes them, (B, C, H, W).
     """
     try:
-        trace = traces(model, [*blocks, *WHOLE])[0]
+        trace = traces(model, WHOLE)[0]
     except UserError:
         return model, []
     with modes_kept(model), torch.no_grad():
         model.eval()
-        worth = _worth(model, trace, blocks, example)
+        worth = _worth(model, trace, example)
         if not worth:
             return model, []
         net, names = _with_pairs(model, trace, _apart(worth))
@@ -57,14 +54,12 @@ def gathered(
     return (net, names) if same else (model, [])
 
 
-def _worth(
-    model: nn.Module, trace: Trace, blocks: Collection[str], example: Tensor
-) -> dict[Span, float]:
+def _worth(model: nn.Module, trace: Trace, example: Tensor) -> dict[Span, float]:
     """The multiply-adds of each pair whose inner channels can be fewer."""
     run = fx.Interpreter(fx.GraphModule(model, trace.nodes[0].graph), garbage_collect_values=False)
     run.run(example)
     found: dict[Span, float] = {}
-    for span in _spans(model, trace.nodes, blocks):
+    for span in _spans(model, trace.nodes):
         first, last = (trace.nodes[place] for place in span)
         call = Call((run.env[_given(trace, span)],), {}, run.env[last])
         pair = _pair(model, trace, span)
@@ -74,11 +69,11 @@ def _worth(
     return found
 
 
-def _spans(model: nn.Module, nodes: Sequence[fx.Node], blocks: Collection[str]) -> Iterator[Span]:
+def _spans(model: nn.Module, nodes: Sequence[fx.Node]) -> Iterator[Span]:
     """From each layer to the next one through which all goes that it gives.
 
-    No block lies between. What reads a map into a vector stays, for a head counts on the width of
-    the map; and so do weights that are used more than once.
+    What reads a map into a vector stays, for a head counts on the width of the map; and so do
+    weights that are used more than once.
     """
     modules = {n: model.get_submodule(str(n.target)) for n in nodes if n.op == "call_module"}
     uses = Counter(id(p) for module in modules.values() for p in module.parameters())
@@ -86,11 +81,10 @@ def _spans(model: nn.Module, nodes: Sequence[fx.Node], blocks: Collection[str]) 
     for first, node in enumerate(nodes):
         if node not in layers or (last := _closing(nodes, first, layers)) is None:
             continue
-        called = [n for n in nodes[first : last + 1] if n in modules]
-        inside = [modules[n] for n in called]
+        inside = [modules[n] for n in nodes[first : last + 1] if n in modules]
         alike = isinstance(inside[0], nn.Linear) == isinstance(inside[-1], nn.Linear)
         once = all(uses[id(p)] == 1 for module in inside for p in module.parameters())
-        if alike and once and not any(n.target in blocks for n in called):
+        if alike and once:
             yield Span(first, last)
 
 

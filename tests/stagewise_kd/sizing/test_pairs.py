@@ -13,7 +13,7 @@ from stagewise_kd.sizing.costs import costs_of
 from stagewise_kd.sizing.pairs import gathered
 from stagewise_kd.system.errors import UserError
 
-from .nets import Residual, chain, images
+from .nets import Residual, images
 
 
 class Plain(nn.Module):
@@ -40,7 +40,7 @@ def plain():
 
 def test_a_chain_is_gathered_in_pairs_that_compute_the_same_with_the_same_weights():
     net, x = plain(), images()
-    seen, names = gathered(net, [], x)
+    seen, names = gathered(net, x)
     assert names == ["conv1-conv2", "conv3-conv4", "fc1-fc2"]
     with torch.no_grad():
         assert seen(x).equal(net(x))
@@ -51,17 +51,15 @@ def test_of_pairs_that_overlap_those_of_most_multiply_adds_are_taken():
     widths = [3, 4, 16, 16, 4]
     layers = [nn.Conv2d(a, b, 1) for a, b in pairwise(widths)]
     net = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)).eval()
-    assert gathered(net, [], images(2))[1] == ["0-1", "2-3"]  # 12 + 64 and 256 + 64, not 64 + 256
+    assert gathered(net, images(2))[1] == ["0-1", "2-3"]  # 12 + 64 and 256 + 64, not 64 + 256
     wider = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 16, 1), nn.Conv2d(16, 16, 1)).eval()
-    assert gathered(wider, [], images(2))[1] == ["1-2"]
+    assert gathered(wider, images(2))[1] == ["1-2"]
 
 
-def test_blocks_and_layers_that_are_read_elsewhere_or_run_twice_stay():
-    net = chain()
-    assert gathered(net, ["blocks.0", "blocks.1", "blocks.2"], images(2)) == (net, [])
+def test_layers_that_run_twice_stay():
     once = nn.Conv2d(8, 8, 1)
     twice = nn.Sequential(nn.Conv2d(3, 8, 1), once, nn.ReLU(), once).eval()
-    assert gathered(twice, [], images(2)) == (twice, [])
+    assert gathered(twice, images(2)) == (twice, [])
 
 
 def test_a_network_that_cannot_be_traced_has_no_pairs():
@@ -70,19 +68,24 @@ def test_a_network_that_cannot_be_traced_has_no_pairs():
             return super().forward(x) if x.sum() > 0 else x
 
     net = Loop(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 3, 1)).eval()
-    assert gathered(net, [], images(2)) == (net, [])
+    assert gathered(net, images(2)) == (net, [])
     with pytest.raises(UserError, match="Loop: no block that can be left out or narrowed"):
         alternatives(net, images(2))
 
 
-def test_pairs_beside_blocks_come_in_running_order_and_their_costs_add_up():
-    net = nn.Sequential(
-        nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 8, 1), Residual(), nn.Conv2d(8, 4, 1)
-    )
-    seen, space = alternatives(net.eval(), images(2))
-    assert [choices.path for choices in space] == ["0-2", "3"]
+def test_a_network_with_blocks_has_no_pairs():
+    layers = nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 8, 1), Residual()
+    net = nn.Sequential(*layers).eval()
+    seen, space = alternatives(net, images(2))
+    assert (seen, [choices.path for choices in space]) == (net, ["3"])
+
+
+def test_costs_of_pairs_add_up():
+    layers = nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 2, 1)
+    seen, space = alternatives(nn.Sequential(*layers).eval(), images(2))
+    assert [choices.path for choices in space] == ["0-2"]
     costs = costs_of("macs", seen, space, images(1))
-    assert costs.whole == 64 * (3 * 8 + 8 * 8 + 9 * (8 * 12 + 12 * 8) + 8 * 4)
+    assert costs.whole == 64 * (3 * 8 + 8 * 8 + 8 * 2)
     assert costs.blocks["0-2"] == {
         "keep": 64 * (3 * 8 + 8 * 8),
         "width 0.75": 64 * (3 * 6 + 6 * 8),
