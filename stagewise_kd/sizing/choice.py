@@ -71,9 +71,9 @@ def smallest(costs: Costs) -> float:
 
 
 def frontier(costs: Costs, losses: Losses, targets: Sequence[float]) -> list[Choice]:
-    """The choices for several targets, shares of the network's cost; those that there are."""
+    """The choices for several targets, shares of the network's cost; those that there are, once."""
     found = [choose(costs, losses, share * costs.whole) for share in targets]
-    return [choice for choice in found if choice is not None]
+    return [*{tuple(choice.chosen.values()): choice for choice in found if choice}.values()]
 
 
 def reached(costs: Costs, losses: Losses, most: float, asked: str) -> Choice:

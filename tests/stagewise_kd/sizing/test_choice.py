@@ -45,9 +45,9 @@ def test_the_choice_is_that_of_brute_force(seed):
         assert choose(costs, losses, share * costs.whole) == best
 
 
-def test_a_frontier_leaves_out_what_nothing_reaches():
+def test_a_frontier_has_each_choice_once_and_none_that_nothing_reaches():
     costs, losses = _random(0)
-    found = frontier(costs, losses, [0.01, 0.3, 0.6, 1.0])
+    found = frontier(costs, losses, [0.01, 0.3, 0.3, 0.6, 1.0])
     assert len(found) == 3
     assert [choice.loss for choice in found] == sorted((c.loss for c in found), reverse=True)
     assert found[-1].loss == 0
