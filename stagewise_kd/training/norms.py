@@ -76,9 +76,9 @@ def _moved(plan: Plan, setup: Setup, teacher: BlockNet) -> float:
     for norm in _norms(other):
         norm.train()
     moved = other.features(given, wanted)
+    pairs = [(moved[name], usual[name]) for name in wanted]
     return max(
-        (moved[name] - usual[name]).square().mean().item() / usual[name].square().mean().item()
-        for name in wanted
+        float((a - b).square().mean() / b.square().mean().clamp_min(1e-12)) for a, b in pairs
     )
 
 
