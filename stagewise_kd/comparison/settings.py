@@ -4,8 +4,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-# the same student with any; a method that has a schedule says so itself
-ANYHOW = {"seed", "out", "workers", "graft", "compile", "tracker", "wandb", "schedule"}
+# the same student with any; a method says its own schedule, a shrunk student its target
+ANYHOW = {"seed", "out", "workers", "graft", "compile", "tracker", "wandb", "schedule", "target"}
 PLACES = {"root", "checkpoint", "prefix", "store", "accelerator", "dir", "in_memory"}
 TRAINING = {
     "teacher.epochs",
@@ -19,7 +19,7 @@ AS_DESCRIBED = {  # stagewise distillation as the paper describes it
     "method.n_features": None,
     "method.distill_decoder": False,
     "method.finetune_epochs": 0,
-    "method.norm": "train",
+    "method.norm": None,  # from random weights the batches' statistics
     "decoder.train": True,
 }
 FACTS = {

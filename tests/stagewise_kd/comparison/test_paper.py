@@ -9,6 +9,9 @@ from stagewise_kd.comparison.compare import compare
 from stagewise_kd.comparison.paper import beside
 from stagewise_kd.comparison.paper_tables import tables
 from stagewise_kd.comparison.runs import read_runs, told_apart
+from stagewise_kd.comparison.settings import AS_DESCRIBED, agree, chosen
+from stagewise_kd.runs.composing import composing
+from stagewise_kd.runs.config import resolved
 from tests.fake_runs import segmentation, write_run
 
 
@@ -153,3 +156,11 @@ def test_nothing_published(tmp_path):
 def test_source_is_named():
     source = files("stagewise_kd") / "comparison" / "published" / "SOURCE.md"
     assert "arXiv 1911.06786" in source.read_text()
+
+
+@pytest.mark.parametrize("front_end", ["cls", "seg"])
+def test_the_recipe_of_the_paper_is_what_is_compared_with_it(front_end):
+    with composing(front_end) as compose:
+        published, usual = (resolved(compose([f"recipe={name}"])) for name in ("paper", "default"))
+    assert agree(chosen(published), AS_DESCRIBED)
+    assert not agree(chosen(usual), AS_DESCRIBED)
