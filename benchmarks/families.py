@@ -20,7 +20,7 @@ from stagewise_kd.system.files import read_json
 CIFAR = "cls data=cifar10 data.fraction=0.1 trainer.precision=32-true"
 CAMVID = "seg data=camvid data.size=[96,128] trainer.precision=32-true"
 PAIRS = {
-    "efficientnet": f"{CIFAR} data.size=64 teacher=timm/efficientnet_b0 "
+    "efficientnet": f"{CIFAR} data.size=32 teacher=timm/efficientnet_b0 "
     "student=timm/mobilenetv3_small_100",
     "convnext": f"{CIFAR} data.size=64 teacher=timm/convnext_atto student=timm/convnext_atto "
     "student.arguments.depths=[1,1,4,2]",
