@@ -157,17 +157,16 @@ def restored(model: nn.Module, smaller: Smaller) -> Smaller:
         model: the whole network, as it was before.
         smaller: of its blocks and pairs, repaired or not.
     """
-    copy, known = deepcopy(model), {name for name, _ in model.named_modules()}
-    recipe = smaller.recipe and [(p if p in known else "", change) for p, change in smaller.recipe]
+    if {name for name, _ in model.named_modules()}.issuperset(smaller.choice.chosen):
+        return smaller  # it has blocks, and no pairs
+    copy = deepcopy(model)
     for path in smaller.choice.chosen:
-        module = smaller.model.get_submodule(path)
-        if path in known:
-            copy.set_submodule(path, module)
-            continue
-        for name, layer in module.named_modules():
+        pair = smaller.model.get_submodule(path)
+        for name, layer in pair.named_modules():
             if mixes(layer) or apart(layer):
                 copy.set_submodule(name, layer)
-        copy.load_state_dict(module.state_dict(), strict=False)  # of what else it holds
+        copy.load_state_dict(pair.state_dict(), strict=False)  # of what else it holds
+    recipe = smaller.recipe and [("", change) for _, change in smaller.recipe]
     return replace(smaller, model=copy.eval(), recipe=recipe)
 
 
