@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from stagewise_kd.networks.blocks import IMAGE, BlockNet
@@ -55,8 +56,12 @@ def cost(net: BlockNet, shape: tuple[int, ...]) -> dict[str, float]:
     with torch.inference_mode():
         net(image)  # the first time blocks are tried out, too
         counted = macs(partial(net, image))
-    params = sum(parameter.numel() for parameter in net.model.parameters())
-    return {"params": params, "macs": counted}
+    return {"params": params(net.model), "macs": counted}
+
+
+def params(module: nn.Module) -> int:
+    """How many numbers the parameters of a module have."""
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def macs(run: Callable[[], Any]) -> int:
@@ -79,8 +84,7 @@ def block_costs(net: BlockNet) -> dict[str, dict[str, int]]:
     for name, block in net.blocks.items():
         with FlopCounterMode(display=False) as counter:
             have |= net.features(have, {name})
-        params = sum(parameter.numel() for parameter in block.module.parameters())
-        found[name] = {"params": params, "macs": counter.get_total_flops() // 2}
+        found[name] = {"params": params(block.module), "macs": counter.get_total_flops() // 2}
     return found
 
 

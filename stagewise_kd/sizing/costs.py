@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stagewise_kd.networks.cost import macs
+from stagewise_kd.networks.cost import macs, params
 from stagewise_kd.networks.tracing import modes_kept
 from stagewise_kd.sizing.alternatives import KEEP, Choices
 from stagewise_kd.sizing.calls import forwards, judging
@@ -65,14 +65,12 @@ def costs_of(kind: Kind, model: nn.Module, space: Sequence[Choices], image: Tens
 
 def _params(model: nn.Module, space: Sequence[Choices], image: Tensor) -> Costs:
     blocks = {
-        choices.path: {name: _count(one.module) for name, one in choices.alternatives.items()}
+        choices.path: {
+            name: float(params(one.module)) for name, one in choices.alternatives.items()
+        }
         for choices in space
     }
-    return Costs("params", _count(model), blocks)
-
-
-def _count(module: nn.Module) -> float:
-    return float(sum(parameter.numel() for parameter in module.parameters()))
+    return Costs("params", float(params(model)), blocks)
 
 
 def _macs(model: nn.Module, space: Sequence[Choices], image: Tensor) -> Costs:

@@ -7,6 +7,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
+from stagewise_kd.networks.cost import params
 from stagewise_kd.sizing.calls import Call, judging, recorded
 from stagewise_kd.sizing.layers import is_layer
 from stagewise_kd.system.errors import UserError, listed
@@ -131,13 +132,9 @@ def _innermost(names: Sequence[str], modules: dict[str, nn.Module]) -> list[str]
     found: list[str] = []
     for name in sorted(names, key=lambda name: name.count("."), reverse=True):
         within = [other for other in found if other.startswith(f"{name}.")]
-        if 2 * sum(_size(modules[other]) for other in within) < _size(modules[name]):
+        if 2 * sum(params(modules[other]) for other in within) < params(modules[name]):
             found = [other for other in found if other not in within] + [name]
     return [name for name in names if name in found]
-
-
-def _size(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def _inside(name: str, names: Iterable[str]) -> bool:
