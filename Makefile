@@ -11,17 +11,16 @@ $(READY): pyproject.toml
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@
 
-# 160 images for the student, the teacher has seen 3,800; both students train for 48 epochs in all.
-DEMO := data.fraction=0.04 data.val=200 batch_size=32 teacher=resnet18 teacher.epochs=3 student=resnet10
+# 160 images for the student, the teacher has seen 1,800; both students train for 48 epochs in all.
+DEMO := data.source.train=2000 data.source.test=500 data.size=48 data.fraction=0.08 data.val=200 \
+	batch_size=32 teacher=resnet18 teacher.epochs=4 student=resnet10 epochs=8 budget=matched
 
 # 360 images; both students train for 30 epochs in all, the encoder once for both.
-DEMO_UNET := teacher=resnet18 teacher.epochs=10 student=resnet10 schedule=sequential epochs=5
+DEMO_UNET := teacher=resnet18 teacher.epochs=8 student=resnet10 schedule=sequential epochs=5
 
 demo: $(READY)
-	$(BIN)/cls-kd run $(DEMO) method=stagewise epochs=8 out=runs/demo/classifier/stagewise
-	$(BIN)/cls-kd run $(DEMO) method=no_teacher epochs=48 out=runs/demo/classifier/no_teacher
-	$(BIN)/seg-kd run $(DEMO_UNET) decoder=default out=runs/demo/unet/default
-	$(BIN)/seg-kd run $(DEMO_UNET) decoder=matched out=runs/demo/unet/matched
+	$(BIN)/cls-kd run -m $(DEMO) method=stagewise,no_teacher out=runs/demo/classifier
+	$(BIN)/seg-kd run -m $(DEMO_UNET) decoder=default,matched out=runs/demo/unet
 	$(BIN)/cls-kd compare runs/demo/classifier --out runs/demo/classifier-report
 	$(BIN)/seg-kd compare runs/demo/unet --out runs/demo/unet-report
 

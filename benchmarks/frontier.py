@@ -2,7 +2,8 @@
 
 A short probe of each way tells its seconds an epoch; then each budget is filled with as many epochs
 as fit. Ways that end in `finetune` spend half of the budget on it. Seconds are those of training
-the student, filling the cache included. Finished runs are kept, so that the same command goes on.
+the student, filling the cache included. All ways start with the same weights: with the teacher's,
+or with random ones. Finished runs are kept, so that the same command goes on.
 
     python -m benchmarks.frontier --root data/cifar10 --teacher resnet34.safetensors --out frontier
 """
@@ -40,7 +41,9 @@ def main() -> None:
     parser.add_argument("--root", required=True, help="CIFAR-10, as data.root")
     parser.add_argument("--teacher", required=True, help="checkpoint of a ResNet34")
     parser.add_argument("--student", default="resnet10")
+    parser.add_argument("--init", choices=["teacher", "random"], default="teacher")
     parser.add_argument("--fraction", type=float, default=0.25)
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--budgets", type=int, nargs="+", default=[60, 120, 240, 480])
     parser.add_argument("--ways", nargs="+", default=USUAL, choices=[*WAYS], metavar="WAY")
     parser.add_argument("--out", type=Path, default=Path("frontier"))
@@ -48,6 +51,7 @@ def main() -> None:
     common = [
         *("data=cifar10", f"data.root={args.root}", f"data.fraction={args.fraction}"),
         *(f"teacher.checkpoint={args.teacher}", f"student={args.student}", "graft=false"),
+        *(f"student.init={args.init}", f"seed={args.seed}", "reuse=false"),
     ]
     rows = [
         row
