@@ -16,7 +16,8 @@ DEMO := data.source.train=2000 data.source.test=500 data.size=48 data.fraction=0
 	batch_size=32 teacher=resnet18 teacher.epochs=4 student=resnet10 epochs=8 budget=matched
 
 # 360 images; both students train for 30 epochs in all, the encoder once for both.
-DEMO_UNET := teacher=resnet18 teacher.epochs=8 student=resnet10 schedule=sequential epochs=5
+DEMO_UNET := data.size=32 batch_size=16 teacher=resnet18 teacher.epochs=12 student=resnet10 \
+	schedule=sequential epochs=5
 
 demo: $(READY)
 	$(BIN)/cls-kd run -m $(DEMO) method=stagewise,no_teacher out=runs/demo/classifier

@@ -8,6 +8,7 @@ from torch import Tensor
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassStatScores
 
+from stagewise_kd.data.samples import UNKNOWN
 from stagewise_kd.methods.plan import Monitor
 from stagewise_kd.system.errors import UserError
 
@@ -37,8 +38,12 @@ class Classification:
     void: int | None = None
 
     def label_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Mean cross-entropy of logits (B, K) against class indices (B,)."""
-        return F.cross_entropy(logits.float(), labels)
+        """Mean cross-entropy of logits (B, K) against class indices (B,).
+
+        Images without a label count nowhere; it is 0 where a batch has none other.
+        """
+        total = F.cross_entropy(logits.float(), labels, ignore_index=UNKNOWN, reduction="sum")
+        return total / (labels != UNKNOWN).sum().clamp_min(1)
 
     def as_labels(self, labels: Tensor, images: Tensor) -> Tensor:
         """Class indices (B,) as long integers.

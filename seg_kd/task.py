@@ -74,7 +74,7 @@ class Segmentation:
         made: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
             "cross_entropy": self._cross_entropy,
             "dice": DiceLoss("multiclass", ignore_index=VOID),
-            "focal": FocalLoss("multiclass", ignore_index=VOID),
+            "focal": self._focal,
         }
         return [made[name] for name in self.losses]
 
@@ -91,6 +91,12 @@ class Segmentation:
         return total / (
             weight[labels.where(labelled, labels.new_zeros(()))] * labelled
         ).sum().clamp_min(1e-8)
+
+    @staticmethod
+    def _focal(logits: Tensor, labels: Tensor) -> Tensor:
+        """Mean over labelled pixels; 0 where a batch has none."""
+        total = FocalLoss("multiclass", ignore_index=VOID, reduction="sum")(logits, labels)
+        return total / (labels != VOID).sum().clamp_min(1)
 
     def as_labels(self, labels: Tensor, images: Tensor) -> Tensor:
         """Masks (B, H, W) of class indices and void; one channel (B, 1, H, W) is taken off.

@@ -40,7 +40,7 @@ class Feeds:
 
 def uncached(stage: Stage, data: Data) -> Feeds:
     """The samples of a stage as they are, with new views in every epoch."""
-    _, samples = data.for_stage(stage.sees_labels)
+    _, samples = data.for_stage(stage.needs_labels)
     return Feeds(Feed(samples), Feed(data.val))
 
 
@@ -103,7 +103,7 @@ class FeatureCache:
         if not demand.cacheable:
             self.clear()
             return uncached(stage, self._data)
-        name, samples = self._data.for_stage(stage.sees_labels)
+        name, samples = self._data.for_stage(stage.needs_labels)
         views = min(self._views, stage.epochs)
         train = [Split(name, samples, view) for view in range(views)]
         val = [Split("val", self._data.val, None)]

@@ -16,6 +16,7 @@ TRAINING = {
 AS_DESCRIBED = {  # stagewise distillation as the paper describes it
     "method.schedule": "sequential",
     "method.head": "labels",
+    "method.head_kd": None,
     "method.n_features": None,
     "method.distill_decoder": False,
     "method.finetune_epochs": 0,
@@ -52,6 +53,8 @@ def chosen(config: dict[str, Any], has_teacher: bool = True, budgeted: bool = Fa
     settings = _flat(config)
     if "student.init" in settings:
         settings["student.init"] = settings["student.init"] or INIT[has_teacher]
+    if settings.get("method.head_kd") == "none":
+        settings["method.head_kd"] = None
     if not budgeted:
         left_out = left_out | {"budget"}
     trained = (config.get("teacher") or {}).get("checkpoint")

@@ -31,7 +31,8 @@ class Data:
         shape: channels, height and width of an image.
         split_hash: of `splits`.
         splits: file names of each split.
-        images: samples for the stages that see no label, whatever their labels are; None: train.
+        images: those of train and others without a label, for the stages that compare with the
+            teacher; None: train.
         labelled: whether the labels of train, val and test mean anything.
         tested: whether those of test do, where the others do not.
         counts: of train, val and test the labels of each class, where somebody has counted.
@@ -52,9 +53,9 @@ class Data:
         """Whether the labels of a split mean anything."""
         return self.labelled or (self.tested and split is self.test)
 
-    def for_stage(self, sees_labels: bool) -> tuple[str, Dataset[Any]]:
+    def for_stage(self, needs_labels: bool) -> tuple[str, Dataset[Any]]:
         """Name and samples of the split that a stage trains on."""
-        if sees_labels or self.images is None:
+        if needs_labels or self.images is None:
             return "train", self.train
         return "images", self.images
 

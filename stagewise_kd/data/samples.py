@@ -18,6 +18,9 @@ Transform = Callable[[Sequence[Sample], Sequence[int]], list[Sample]]
 """Samples as networks see them: each augmented by its seed, or as it is where there are none."""
 
 
+UNKNOWN = -1  # class of an image without a label
+
+
 @dataclass(frozen=True)
 class Part:
     """One split as it lies on disk: names, uint8 images (C, H, W), a label for each.
@@ -85,7 +88,7 @@ class Source:
     test: Part
     val: Part | None = None
     palette: Sequence[Colour] | None = None
-    blank: Any = 0
+    blank: Any = UNKNOWN
     labelled: bool = True
 
     @property

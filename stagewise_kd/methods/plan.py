@@ -180,6 +180,12 @@ class Stage:
         return any(term.teacher is None or term.labels for term in self.terms)
 
     @property
+    def needs_labels(self) -> bool:
+        """Whether an image without a label would teach nothing."""
+        taught = any(term.teacher is not None for term in self.terms)
+        return self.sees_labels and (not taught or any(term.labels for term in self.terms))
+
+    @property
     def graftable(self) -> bool:
         """Whether each term makes a feature of the teacher's, so that it can finish the work."""
         return not self.sees_labels and all(

@@ -63,7 +63,8 @@ def stagewise(
             both; None for no such stage, or for both where `finetune_epochs` are given.
         finetune_epochs: of that stage; None for as many as each stage has, 0 for none.
         head_kd: a method that learns from logits, by its name: what the head's stage learns beside
-            labels, and finetuning in place of Hinton's. None: the head learns from labels alone.
+            labels, and finetuning in place of Hinton's. None or "none": the head learns from
+            labels alone.
         norm: "frozen" keeps the statistics of BatchNorm as the student starts with them, "train"
             learns them; None: frozen where a batch would move the teacher's features far.
         patience: end each stage after so many validations in a row that were no better; None:
@@ -77,6 +78,7 @@ def stagewise(
     Raises:
         UserError: the options do not fit the networks.
     """
+    head_kd = None if head_kd == "none" else head_kd
     roles: tuple[Role, ...] = ("encoder", "decoder") if distill_decoder else ("encoder",)
     pairs = _first(matched(student, teacher, match, roles, resize), n_features)
     if not pairs:

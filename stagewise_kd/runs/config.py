@@ -36,7 +36,9 @@ def _filled(config: Config) -> dict[str, Any]:
     if "finetune_epochs" in method and method["finetune_epochs"] is None:
         length = config["steps"] or config["epochs"]
         method |= {"finetune_epochs": length if method["finetune"] else 0}
-    usual = usual_options(method, config["data"].get("labelled", True))
+    data, kept = config["data"], config.get("decoder", {}).get("train") is False
+    more = not kept and (data.get("label_fraction", 1) != 1 or bool(data.get("unlabelled")))
+    usual = usual_options(method, data.get("labelled", True), more)
     return method | {name: value for name, value in usual.items() if name in method}
 
 

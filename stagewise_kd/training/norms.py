@@ -64,7 +64,7 @@ def _norms(net: nn.Module) -> list[_BatchNorm]:
 @torch.no_grad()
 def _moved(plan: Plan, setup: Setup, teacher: BlockNet) -> float:
     """How far a batch moves a feature of the teacher's at most, as a share of its power."""
-    samples: Any = setup.data.for_stage(sees_labels=False)[1]
+    samples: Any = setup.data.for_stage(needs_labels=False)[1]
     count = min(setup.fitting.batch_size, len(samples))
     if count < 2:
         return 0.0
@@ -95,7 +95,7 @@ def check_norms(plan: Plan, student: BlockNet, data: Data, batch_size: int) -> N
         UserError: one does: a batch is one image, and its feature one pixel.
     """
     for stage in plan:
-        _, images = data.for_stage(stage.sees_labels)
+        _, images = data.for_stage(stage.needs_labels)
         alone = min(batch_size, share(len(images))) == 1  # type: ignore[arg-type]
         if alone and stage.norm == "train" and _has_single(student, stage.trains, data.shape):
             raise UserError(

@@ -99,7 +99,7 @@ def _cache(setup: Setup, run: RunFolder) -> FeatureCache | None:
 
 
 def _pace(stage: Stage, setup: Setup) -> Pace:
-    _, images = setup.data.for_stage(stage.sees_labels)
+    _, images = setup.data.for_stage(stage.needs_labels)
     return pace_of(stage, len(images), len(setup.data.val), setup.fitting)  # type: ignore[arg-type]
 
 

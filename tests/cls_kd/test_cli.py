@@ -257,6 +257,12 @@ def test_few_labels(command, pictures, here):
     assert len(listed["train"]) == 11  # of 43
     assert len(listed["images"]) == 43 + 8
     assert set(listed["train"]) < set(listed["images"])
+    assert json.loads((here / "run" / "result.json").read_text())["images_seen"] == 6 * 48
+
+
+def test_few_labels_and_a_head_that_learns_nothing_else(command, pictures, here):
+    options = ["data.label_fraction=0.25", f"data.unlabelled={pictures / 'test'}"]
+    assert cls_kd(*command, *options, "method.head_kd=none") == 0
     assert json.loads((here / "run" / "result.json").read_text())["images_seen"] == 5 * 48 + 8
 
 

@@ -110,6 +110,8 @@ def test_a_classifier_as_the_start_of_the_encoder(command, here, capsys):
 def test_cached_and_uncached_are_the_same_run(command, here):
     """Skips, masks of a view, and images whose masks are not used come from the cache as well."""
     exact = ["epochs=2", "data.label_fraction=0.5", "trainer.precision=32-true"]
+    # Adam's first steps are as long for a gradient of rounding errors as for any other
+    exact += ["optimizer._target_=torch.optim.SGD", "scheduler=null"]
     cache = {"cached": ["cache.dtype=float32", "cache.views=10"], "uncached": ["cache.budget_gb=0"]}
     for name, options in cache.items():
         assert cli(*command, *exact, *options, f"out={name}") == 0
@@ -191,10 +193,11 @@ def test_decoder_starts_as_the_teachers(command, teacher, here):
     assert torch.allclose(student[key], theirs[key], atol=1e-6)
 
 
-def test_few_labels(command, here):
-    assert cli(*command, "data.label_fraction=0.25") == 0
+@pytest.mark.parametrize(("options", "seen"), [([], 12), (["method.head_kd=none"], 3)])
+def test_few_labels(command, here, options, seen):
+    assert cli(*command, "data.label_fraction=0.25", *options) == 0
     stages = read(here / "run" / "result.json")["stages"]
-    assert [stage["images_seen"] for stage in stages] == [5 * 12, 3]
+    assert [stage["images_seen"] for stage in stages] == [5 * 12, seen]
 
 
 @pytest.mark.parametrize("prefix", ["", "model.", "net.unet."])

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -73,10 +75,19 @@ class TestLoss:
         expected = F.cross_entropy(x.movedim(1, -1)[kept], truth[kept].long())
         assert Segmentation(NAMES).label_loss(x, truth).item() == pytest.approx(expected.item())
 
-    def test_void_alone_gives_no_loss_and_no_gradient(self):
+    @pytest.mark.parametrize("name", ["cross_entropy", "dice", "focal"])
+    def test_void_alone_gives_no_loss_and_no_gradient(self, name):
         x = torch.randn(1, 3, 2, 2, requires_grad=True)
-        Segmentation(NAMES).label_loss(x, torch.full((1, 2, 2), VOID)).backward()
+        loss = Segmentation(NAMES, [name]).label_loss(x, torch.full((1, 2, 2), VOID))
+        loss.backward()
+        assert loss.item() == 0
         assert x.grad.abs().sum() == 0
+
+    def test_focal_by_hand(self):
+        x = torch.tensor([0.0, 2.0]).view(1, 1, 1, 2).repeat(1, 2, 1, 1)
+        truth = torch.tensor([[[1, VOID]]])  # each class: a sigmoid of 1/2, (1 - 1/2)² ln 2
+        loss = Segmentation(["no", "yes"], ["focal"]).label_loss(x, truth)
+        assert loss.item() == pytest.approx(0.25 * math.log(2))
 
     def test_weights(self):
         x, truth = torch.randn(1, 3, 2, 2), torch.tensor([[[0, 1], [2, 2]]])

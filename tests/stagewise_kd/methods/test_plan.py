@@ -1,6 +1,10 @@
+import math
+
 import pytest
+import torch
 from torch import nn
 
+from stagewise_kd.data.samples import UNKNOWN
 from stagewise_kd.methods.checks import check_plan
 from stagewise_kd.methods.hinton import hinton
 from stagewise_kd.methods.losses import mse
@@ -111,6 +115,31 @@ def test_finetuning_on_what_there_is_not(task):
         stagewise(task, tiny_net(), tiny_net(), epochs=1, finetune="soft")
 
 
+@pytest.mark.parametrize(
+    ("options", "needs"),
+    [
+        ({}, [False, True]),
+        ({"head_kd": "hinton"}, [False, False]),
+        ({"head_kd": "dkd"}, [False, True]),
+    ],
+)
+def test_what_compares_with_the_teacher_learns_from_images_without_labels(task, options, needs):
+    options = {"schedule": "concurrent"} | options
+    plan = stagewise(task, tiny_net(), tiny_net(), epochs=1, **options)
+    assert [stage.needs_labels for stage in plan] == needs
+    assert [stage.sees_labels for stage in plan] == [False, True]
+
+
+def test_images_without_labels_count_in_no_label_loss(task):
+    logits = torch.tensor([[0.0, math.log(3), 0.0], [5.0, 0.0, 0.0]], requires_grad=True)
+    loss = task.label_loss(logits, torch.tensor([1, UNKNOWN]))
+    assert loss.item() == pytest.approx(-math.log(3 / 5))
+    loss.backward()
+    assert logits.grad[0].tolist() == pytest.approx([0.2, -0.4, 0.2])
+    assert not logits.grad[1].any()
+    assert task.label_loss(logits, torch.tensor([UNKNOWN, UNKNOWN])).item() == 0
+
+
 def test_without_labels_options_that_are_open_ask_for_none():
     assert usual_options({"finetune_epochs": 3, "head": None}, labelled=False) == {
         "head": "teacher",
@@ -120,6 +149,14 @@ def test_without_labels_options_that_are_open_ask_for_none():
     }
     given = {"head": "labels", "label_weight": 0.5, "labels": True}
     assert usual_options(given, labelled=False) == {}
+
+
+def test_images_without_labels_are_learned_from_by_logits(task):
+    assert usual_options({}, labelled=True, more=True)["head_kd"] == "hinton"
+    for given in ({"head": "teacher"}, {"head_kd": "none"}):
+        assert "head_kd" not in usual_options(given, labelled=True, more=True)
+    *_, last = stagewise(task, tiny_net(), tiny_net(), epochs=1, head_kd="none")
+    assert [term.name for term in last.terms] == ["labels"]
 
 
 def test_unmatched_features_train_with_the_head(task):
