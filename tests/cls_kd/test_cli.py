@@ -360,6 +360,7 @@ def test_any_option_of_lightnings_trainer(command, here):
     assert "limit_train_batches: 2" in (here / "run" / "config.yaml").read_text()
 
 
+@pytest.mark.slow
 def test_multirun_over_files_names_its_jobs(command, here, teacher):
     copy = here / "copy.pt"
     copy.write_bytes(teacher.read_bytes())
@@ -389,6 +390,7 @@ def test_builtin_shapes_need_no_download(here):
     assert cls_kd("run", *TINY, *options) == 0
 
 
+@pytest.mark.slow
 def test_a_stored_teacher_belongs_to_its_data(pictures, here, capsys):
     shutil.copytree(pictures, here / "data")
     data = ["run", "data=folder", "data.root=data", *TINY, "teacher.epochs=1", "method=hinton"]
@@ -419,7 +421,7 @@ def interrupted(command, here, monkeypatch) -> Path:
     return here / "run"
 
 
-@pytest.mark.parametrize("in_memory", ["true", "false"])
+@pytest.mark.parametrize("in_memory", ["true", pytest.param("false", marks=pytest.mark.slow)])
 def test_an_interrupted_run_does_not_go_on_with_other_images(
     command, pictures, here, monkeypatch, capsys, in_memory
 ):

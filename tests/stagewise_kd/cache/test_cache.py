@@ -268,6 +268,7 @@ def test_skips_are_cached_too(task):
     assert BlockNet(net.model, both, (0,) * 3, (1,) * 3).frontier({"up"}, {"up"}) == {"a", "b"}
 
 
+@pytest.mark.slow
 def test_killed_while_the_cache_is_filled_equals_straight(tmp_path):
     finish(start(tmp_path / "straight", TEST_CACHE_VIEWS="3"))
     out = tmp_path / "run"
