@@ -8,31 +8,22 @@ from torch import Tensor
 
 from cls_kd import front_end
 from stagewise_kd.comparison.page import Exhibit, Picture
-from stagewise_kd.comparison.runs import read_runs
 from stagewise_kd.runs.gallery import Shown, seen, shown_runs
-from stagewise_kd.system.console import console
-from stagewise_kd.system.errors import UserError
 
 
 def gallery(paths: Sequence[Path], count: int = 32) -> list[Exhibit]:
     """One row of test images, those first on which students and teacher differ most.
 
-    Only runs on the data of the first run are shown, one of each group of seeds; none where its
-    data is no longer there, or a student is a network that only the user's own code can build.
+    Only runs on the data of the first run are shown, one of each group of seeds.
 
     Args:
         paths: run folders, or folders of them.
         count: how many images.
 
     Raises:
-        UserError: a run is not finished.
+        UserError: a run is not finished or of segmentation.
     """
-    read_runs(paths)  # finished they must be, whatever there is to show of them
-    try:
-        shown = shown_runs(front_end, paths)
-    except UserError as error:
-        console.print(f"no contact sheet: {error}", soft_wrap=True, highlight=False)
-        return []
+    shown = shown_runs(front_end, paths)
     if shown is None:
         return []
     nets = shown.teacher | shown.students

@@ -30,7 +30,7 @@ def gallery(paths: Sequence[Path], count: int = 8) -> list[Exhibit]:
         count: how many images.
 
     Raises:
-        UserError: a run is not finished or of classification, or its data is no longer there.
+        UserError: a run is not finished or of classification.
     """
     shown = shown_runs(front_end, paths)
     if shown is None:

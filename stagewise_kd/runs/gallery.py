@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stagewise_kd.comparison.runs import Run, read_runs, told_apart
+from stagewise_kd.comparison.runs import Group, Run, read_runs, told_apart
 from stagewise_kd.data.batches import unit_images
 from stagewise_kd.data.loaders import Data, eval_loader
 from stagewise_kd.data.samples import Source
@@ -17,6 +17,8 @@ from stagewise_kd.networks.blocks import BlockNet
 from stagewise_kd.runs.evaluate import run_config
 from stagewise_kd.runs.front_end import FrontEnd, load_data
 from stagewise_kd.runs.student import check_task, open_student
+from stagewise_kd.system.console import console
+from stagewise_kd.system.errors import UserError
 
 SEARCHED = 400  # test images among which those to show are looked for
 BATCH = 8
@@ -55,15 +57,18 @@ class Shown:
 def shown_runs(front_end: FrontEnd, paths: Sequence[Path]) -> Shown | None:
     """What there is to show of runs on the data of the first one, one of each group of seeds.
 
+    Figures can be compared without: a line tells why there are no pictures where the data is no
+    longer there, or a student that only the user's own code can build, or whose weights are gone.
+
     Args:
         front_end: of the task.
         paths: run folders, or folders of them.
 
     Returns:
-        None where all were run from Python, which alone has the data.
+        None where there is nothing, or all were run from Python, which alone has the data.
 
     Raises:
-        UserError: a run is not finished or of another task, or its data is no longer there.
+        UserError: a run is not finished or of another task.
     """
     every = told_apart(read_runs(paths))
     for group in every:
@@ -71,6 +76,14 @@ def shown_runs(front_end: FrontEnd, paths: Sequence[Path]) -> Shown | None:
     groups = [group for group in every if "source" in group.runs[0].config["data"]]
     if not groups:
         return None
+    try:
+        return _opened(front_end, groups)
+    except UserError as error:
+        console.print(f"no pictures: {error}", soft_wrap=True, highlight=False)
+        return None
+
+
+def _opened(front_end: FrontEnd, groups: Sequence[Group]) -> Shown:
     first = groups[0].runs[0]
     alike = [group for group in groups if _data_of(group.runs[0]) == _data_of(first)]
     opened = {group.name: open_student(group.runs[0].path, front_end.TASK) for group in alike}

@@ -135,7 +135,7 @@ def test_images_without_labels(pictures, teacher, here, capsys):
     shutil.rmtree(here / "run" / "student")
     capsys.readouterr()
     assert cls_kd("compare", "run", "--out", "page") == 0
-    assert "no contact sheet: run: holds no finished student" in capsys.readouterr().err
+    assert "no pictures: run: holds no finished student" in capsys.readouterr().err
     assert cls_kd("run", *data, "data.images=2", *TINY, "out=two") == 2
     assert "stage 'features': of one image BatchNorm" in capsys.readouterr().err
     assert not (here / "two").exists()

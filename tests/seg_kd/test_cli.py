@@ -332,6 +332,13 @@ def test_compare_shows_the_worst_images_of_every_variant(finished, command, here
     assert html.count("test/0000") >= 6
 
 
+def test_runs_whose_weights_are_gone_are_compared_without_pictures(finished, here, capsys):
+    shutil.copytree(finished, here / "kept", ignore=shutil.ignore_patterns("student"))
+    assert cli("compare", "kept", "--out", "page") == 0
+    assert "no pictures: kept: holds no finished student" in capsys.readouterr().err
+    assert "resnet10" in (here / "page" / "index.html").read_text()
+
+
 @pytest.fixture
 def streets(here) -> list[str]:
     """Overrides for a folder of six images of one size and their masks."""
