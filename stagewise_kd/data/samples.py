@@ -14,11 +14,9 @@ from stagewise_kd.data.sampling import View
 
 Sample = tuple[Tensor, Any]  # image uint8 (C, H, W) and label
 Colour = tuple[int, int, int]
+UNKNOWN = -1  # class of an image without a label
 Transform = Callable[[Sequence[Sample], Sequence[int]], list[Sample]]
 """Samples as networks see them: each augmented by its seed, or as it is where there are none."""
-
-
-UNKNOWN = -1  # class of an image without a label
 
 
 @dataclass(frozen=True)
