@@ -321,14 +321,14 @@ def test_concurrent_takes_as_many_epochs_as_the_stages_together(tmp_path):
     assert {"adapters.a.weight", "adapters.b.weight"} <= set(adapters)
 
 
-def test_label_free_stages_see_the_unlabelled_images_too(tmp_path):
+def test_stages_that_compare_with_the_teacher_see_the_unlabelled_images_too(tmp_path):
     from dataclasses import replace
 
     setup = make_setup()
     setup = replace(setup, data=replace(setup.data, images=Pictures(80, 3)))
     with open_run(tmp_path / "run") as run:
         result = run_experiment(experiment(setup, epochs=1, finetune_epochs=1), run)
-    assert [stage["images_seen"] for stage in result["stages"]] == [80, 80, 48, 48]
+    assert [stage["images_seen"] for stage in result["stages"]] == [80, 80, 48, 80]
 
 
 @pytest.mark.parametrize("works", [True, False])
