@@ -3,13 +3,13 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from segmentation_models_pytorch.losses import DiceLoss, FocalLoss
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
 from seg_kd.masks import VOID
@@ -29,6 +29,11 @@ def _are_weights(weights: Any, classes: int) -> bool:
         and all(isinstance(w, int | float) and 0 <= w < math.inf for w in weights)
         and any(weights)
     )
+
+
+def _over_labelled(total: nn.Module, logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean over labelled pixels of a loss that adds them up; 0 where a batch has none."""
+    return total(logits, labels) / (labels != VOID).sum().clamp_min(1)
 
 
 @dataclass(frozen=True)
@@ -71,10 +76,11 @@ class Segmentation:
 
     @cached_property
     def _label_losses(self) -> list[Callable[[Tensor, Tensor], Tensor]]:
+        focal = FocalLoss("multiclass", ignore_index=VOID, reduction="sum")
         made: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
             "cross_entropy": self._cross_entropy,
             "dice": DiceLoss("multiclass", ignore_index=VOID),
-            "focal": self._focal,
+            "focal": partial(_over_labelled, focal),
         }
         return [made[name] for name in self.losses]
 
@@ -91,12 +97,6 @@ class Segmentation:
         return total / (
             weight[labels.where(labelled, labels.new_zeros(()))] * labelled
         ).sum().clamp_min(1e-8)
-
-    @staticmethod
-    def _focal(logits: Tensor, labels: Tensor) -> Tensor:
-        """Mean over labelled pixels; 0 where a batch has none."""
-        total = FocalLoss("multiclass", ignore_index=VOID, reduction="sum")(logits, labels)
-        return total / (labels != VOID).sum().clamp_min(1)
 
     def as_labels(self, labels: Tensor, images: Tensor) -> Tensor:
         """Masks (B, H, W) of class indices and void; one channel (B, 1, H, W) is taken off.
