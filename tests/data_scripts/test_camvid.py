@@ -176,8 +176,9 @@ def test_mask_of_no_frame(tmp_path, root, capsys):
     assert "valannot holds 5 masks, expected 4" in one_line(capsys)
 
 
-@pytest.mark.parametrize("name", ["../escaped", "CamVid/../../escaped", "/tmp/escaped-stagewise"])
+@pytest.mark.parametrize("name", ["../escaped", "CamVid/../../escaped", "{outside}/escaped"])
 def test_escaping_paths_are_refused(tmp_path, root, capsys, kind, name):
+    name = name.format(outside=tmp_path)  # one of them is absolute
     archive = write_archive(tmp_path, kind, tiny_files("CamVid", ".png") | {name: b"out"})
     assert run(root, "--archive", archive) == 2
     assert f"unsafe member '{name}'" in one_line(capsys)
