@@ -20,6 +20,7 @@ from stagewise_kd.data.batches import unit_images
 from stagewise_kd.methods.checks import check_plan
 from stagewise_kd.methods.plan import Stage
 from stagewise_kd.networks.blocks import IMAGE, LOGITS, BlockNet
+from stagewise_kd.networks.small_maps import products_on_small_maps
 from stagewise_kd.system.console import console
 from stagewise_kd.system.precision import autocast
 from stagewise_kd.system.run_folder import RunFolder
@@ -159,15 +160,16 @@ def limit(problem: Problem) -> dict[str, Spent]:
     labels = labels.to(device)
     ours = theirs = {IMAGE: images.to(device, memory_format=torch.channels_last)}
     spent = {}
-    for stage in problem.plan:
-        fill = partial(next_features, problem, stage, (student, ours), (teacher, theirs))
-        inputs, theirs = fill()
-        ours = ours | inputs  # a decoder reads those of earlier stages too
-        (target,) = theirs.values() or (labels,)
-        step = isolated_step(problem, stage, student, ours, target)
-        per_epoch = [problem.steps * seconds_of(run, problem) for run in (fill, step)]
-        seconds = problem.views * per_epoch[0] + problem.epochs * per_epoch[1]
-        spent[stage.name] = Spent(seconds, meter.growth())
+    with products_on_small_maps(student, teacher):
+        for stage in problem.plan:
+            fill = partial(next_features, problem, stage, (student, ours), (teacher, theirs))
+            inputs, theirs = fill()
+            ours = ours | inputs  # a decoder reads those of earlier stages too
+            (target,) = theirs.values() or (labels,)
+            step = isolated_step(problem, stage, student, ours, target)
+            per_epoch = [problem.steps * seconds_of(run, problem) for run in (fill, step)]
+            seconds = problem.views * per_epoch[0] + problem.epochs * per_epoch[1]
+            spent[stage.name] = Spent(seconds, meter.growth())
     return spent
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "resnet",
     "segmenters",
     "shrunk",
+    "small_maps",
     "starting",
     "tracing",
 ]

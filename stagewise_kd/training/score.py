@@ -4,11 +4,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stagewise_kd.data.batches import unit_images
 from stagewise_kd.data.loaders import eval_loader
 from stagewise_kd.methods.losses import two_or_more
+from stagewise_kd.networks.small_maps import products_on_small_maps
 from stagewise_kd.system.precision import autocast
 from stagewise_kd.training.setup import Setup
 
@@ -38,8 +39,9 @@ def scores(nets: Mapping[str, Predict], data: Any, setup: Setup) -> dict[str, di
     }
     if labelled:
         same.pop(TEACHER, None)
-    count = 0
-    with torch.inference_mode(), autocast(setup.fitting.precision, device):
+    count, modules = 0, [net for net in nets.values() if isinstance(net, nn.Module)]
+    fast = products_on_small_maps(*modules)
+    with fast, torch.inference_mode(), autocast(setup.fitting.precision, device):
         for batch in eval_loader(data, 4 * setup.fitting.batch_size, setup.fitting.workers):
             images = unit_images(batch.image.to(device, non_blocking=True))
             logits = {name: predict(images).float() for name, predict in nets.items()}

@@ -16,6 +16,7 @@ from stagewise_kd.data.loaders import Owner, train_loader, val_loader
 from stagewise_kd.data.pace import Pace
 from stagewise_kd.methods.plan import Plan, Stage
 from stagewise_kd.networks.blocks import BlockNet
+from stagewise_kd.networks.small_maps import products_on_small_maps
 from stagewise_kd.system.console import console
 from stagewise_kd.system.errors import UserError
 from stagewise_kd.system.files import read_json, write_json
@@ -51,6 +52,7 @@ def run_plan(
         seconds of the parts, which stage.json alone keeps; from: the run that has trained it.
     """
     shared = shared or SharedStages(None)
+    nets = [net for net in (setup.student, setup.teacher) if net]
     records: list[dict[str, Any]] = []
     grafted: dict[str, tuple[str, nn.Module]] = {}
     cache: FeatureCache | None = None
@@ -58,7 +60,8 @@ def run_plan(
     for index, stage in enumerate(plan):
         folder, own = run.stage(index, stage.name), adapters[stage.name]
         label = f"stage {index + 1}/{len(plan)} {stage.title}"
-        with shared.other(stage, setup.student, own, folder) as other:
+        alike = shared.other(stage, setup.student, own, folder)
+        with alike as other, products_on_small_maps(*nets):
             record = read_json(folder / RECORD)
             done = record is not None and not (folder / LAST).exists()
             if record is None and other is not None:
