@@ -2,6 +2,8 @@
 
 import gc
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from math import ceil
 from pathlib import Path
@@ -69,12 +71,10 @@ def run_plan(
             elif record is None:
                 cache, pace = cache or _cache(setup, run), _pace(stage, setup)
                 timed = replace(stage, epochs=pace.epochs)
-                feeds = cache.feeds(timed) if cache else uncached(timed, setup.data)
-                record = _train_stage(timed, own, feeds, pace, setup, run, folder, label)
-                # The trainer and its loops hold each other, and the stage's tables, which no name
-                # here may hold either.
-                del feeds
-                gc.collect()
+                with _collected():
+                    feeds = cache.feeds(timed) if cache else uncached(timed, setup.data)
+                    record = _train_stage(timed, own, feeds, pace, setup, run, folder, label)
+                    del feeds  # a name would hold its tables
             put_back(load_file(folder / BEST), setup.student, own)
             if stage.graftable and setup.teacher is not None:
                 grafted |= pieces(stage, own.to(setup.device))
@@ -86,6 +86,20 @@ def run_plan(
     if setup.fitting.cache and rank() == 0:
         store_of(setup.fitting.cache, run.path).keep(set())
     return records
+
+
+@contextmanager
+def _collected() -> Iterator[None]:
+    """Let go of what is made within: a trainer and its loops hold each other, and the tables.
+
+    What was there before is not looked at, which takes most of a second where many modules are.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.collect()
+        gc.unfreeze()
 
 
 def _cache(setup: Setup, run: RunFolder) -> FeatureCache | None:
