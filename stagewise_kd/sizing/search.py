@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from stagewise_kd.networks.hashes import weights_hash
 from stagewise_kd.networks.shrunk import Change, Recipe
+from stagewise_kd.networks.small_maps import products_on_small_maps
 from stagewise_kd.sizing.alternatives import KEEP, Choices
 from stagewise_kd.sizing.choice import Choice, Losses, reached
 from stagewise_kd.sizing.costs import Costs, costs_of, milliseconds
@@ -85,7 +86,8 @@ def _scored(
                 note(done, len(space))
                 found[done] = repair_alone(model, choices, images, steps, seed)
     kept = out and out / f"scores-{_hash(model, space, images, steps, seed)}.json"
-    with progress("scoring alternatives") as note:
+    modules = [one.module for choices in found for one in choices.alternatives.values()]
+    with progress("scoring alternatives") as note, products_on_small_maps(model, *modules):
         return found, score(model, found, images, kept, note)
 
 
