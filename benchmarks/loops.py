@@ -20,7 +20,7 @@ from stagewise_kd.data.batches import unit_images
 from stagewise_kd.methods.checks import check_plan
 from stagewise_kd.methods.plan import Stage
 from stagewise_kd.networks.blocks import IMAGE, LOGITS, BlockNet
-from stagewise_kd.networks.small_maps import products_on_small_maps
+from stagewise_kd.networks.cpu_convolutions import fast_convolutions
 from stagewise_kd.system.console import console
 from stagewise_kd.system.precision import autocast
 from stagewise_kd.system.run_folder import RunFolder
@@ -160,7 +160,7 @@ def limit(problem: Problem) -> dict[str, Spent]:
     labels = labels.to(device)
     ours = theirs = {IMAGE: images.to(device, memory_format=torch.channels_last)}
     spent = {}
-    with products_on_small_maps(student, teacher):
+    with fast_convolutions(student, teacher):
         for stage in problem.plan:
             fill = partial(next_features, problem, stage, (student, ours), (teacher, theirs))
             inputs, theirs = fill()

@@ -6,6 +6,7 @@ __all__ = [
     "blocks",
     "chain",
     "cost",
+    "cpu_convolutions",
     "cutting",
     "decoder_blocks",
     "encoder_stages",
@@ -23,7 +24,6 @@ __all__ = [
     "resnet",
     "segmenters",
     "shrunk",
-    "small_maps",
     "starting",
     "tracing",
 ]

@@ -13,9 +13,9 @@ import torch
 from rich.progress import Progress
 from torch import Tensor, nn
 
+from stagewise_kd.networks.cpu_convolutions import fast_convolutions
 from stagewise_kd.networks.hashes import weights_hash
 from stagewise_kd.networks.shrunk import Change, Recipe
-from stagewise_kd.networks.small_maps import products_on_small_maps
 from stagewise_kd.sizing.alternatives import KEEP, Choices
 from stagewise_kd.sizing.choice import Choice, Losses, reached
 from stagewise_kd.sizing.costs import Costs, costs_of, milliseconds
@@ -87,7 +87,7 @@ def _scored(
                 found[done] = repair_alone(model, choices, images, steps, seed)
     kept = out and out / f"scores-{_hash(model, space, images, steps, seed)}.json"
     modules = [one.module for choices in found for one in choices.alternatives.values()]
-    with progress("scoring alternatives") as note, products_on_small_maps(model, *modules):
+    with progress("scoring alternatives") as note, fast_convolutions(model, *modules):
         return found, score(model, found, images, kept, note)
 
 

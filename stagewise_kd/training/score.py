@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from stagewise_kd.data.batches import unit_images
 from stagewise_kd.data.loaders import eval_loader
 from stagewise_kd.methods.losses import two_or_more
-from stagewise_kd.networks.small_maps import products_on_small_maps
+from stagewise_kd.networks.cpu_convolutions import fast_convolutions
 from stagewise_kd.system.precision import autocast
 from stagewise_kd.training.setup import Setup
 
@@ -40,7 +40,7 @@ def scores(nets: Mapping[str, Predict], data: Any, setup: Setup) -> dict[str, di
     if labelled:
         same.pop(TEACHER, None)
     count, modules = 0, [net for net in nets.values() if isinstance(net, nn.Module)]
-    fast = products_on_small_maps(*modules)
+    fast = fast_convolutions(*modules)
     with fast, torch.inference_mode(), autocast(setup.fitting.precision, device):
         for batch in eval_loader(data, 4 * setup.fitting.batch_size, setup.fitting.workers):
             images = unit_images(batch.image.to(device, non_blocking=True))

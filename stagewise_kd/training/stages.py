@@ -18,7 +18,7 @@ from stagewise_kd.data.loaders import Owner, train_loader, val_loader
 from stagewise_kd.data.pace import Pace
 from stagewise_kd.methods.plan import Plan, Stage
 from stagewise_kd.networks.blocks import BlockNet
-from stagewise_kd.networks.small_maps import products_on_small_maps
+from stagewise_kd.networks.cpu_convolutions import fast_convolutions
 from stagewise_kd.system.console import console
 from stagewise_kd.system.errors import UserError
 from stagewise_kd.system.files import read_json, write_json
@@ -63,7 +63,7 @@ def run_plan(
         folder, own = run.stage(index, stage.name), adapters[stage.name]
         label = f"stage {index + 1}/{len(plan)} {stage.title}"
         alike = shared.other(stage, setup.student, own, folder)
-        with alike as other, products_on_small_maps(*nets):
+        with alike as other, fast_convolutions(*nets):
             record = read_json(folder / RECORD)
             done = record is not None and not (folder / LAST).exists()
             if record is None and other is not None:
