@@ -15,7 +15,7 @@ $(READY): pyproject.toml
 DEMO := data.source.train=2000 data.source.test=500 data.size=48 data.fraction=0.08 data.val=200 \
 	batch_size=32 teacher=resnet18 teacher.epochs=4 student=resnet10 epochs=8 budget=matched
 
-# 360 images; both students train for 30 epochs in all, the encoder once for both.
+# 360 images; both students train for 25 epochs in all, the encoder once for both.
 DEMO_UNET := data.size=32 batch_size=16 teacher=resnet18 teacher.epochs=12 student=resnet10 \
 	schedule=sequential epochs=5
 
