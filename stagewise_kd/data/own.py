@@ -15,6 +15,7 @@ from torch.utils.data import (
 )
 from torchvision.transforms.v2 import functional as v2
 
+from stagewise_kd.data.samples import UNKNOWN
 from stagewise_kd.data.sampling import View
 from stagewise_kd.system.errors import UserError, first_line
 
@@ -104,6 +105,31 @@ class Own(Dataset[Any]):
                 "one size as tensors (C, H, W), or pairs of such an image and a label (a number, "
                 "or a mask)"
             ) from None
+
+
+class Joined(Dataset[Any]):
+    """Samples with labels, then further images, whose labels are not looked at.
+
+    Args:
+        train: the samples.
+        more: the images.
+    """
+
+    def __init__(self, train: Own, more: Own) -> None:
+        self._train = train
+        self._more = more
+        self.blank = UNKNOWN  # stands for no label
+
+    def __len__(self) -> int:
+        return len(self._train) + len(self._more)
+
+    def __getitem__(self, key: View | int) -> tuple[Tensor, Tensor]:
+        """One image (C, H, W) and its label, in which all is blank where it has none."""
+        view = key if isinstance(key, View) else View(WHOLE, key)
+        if view.sample < len(self._train):
+            return self._train[view]
+        image, _ = self._more[view._replace(sample=view.sample - len(self._train))]
+        return image, torch.full_like(self._train[0][1], self.blank)
 
 
 def _told(batch: Any) -> str:

@@ -16,7 +16,7 @@ from torch.utils.data import (
 
 from stagewise_kd.data.identity import own_hash
 from stagewise_kd.data.loaders import Data
-from stagewise_kd.data.own import AsLabels, Own
+from stagewise_kd.data.own import AsLabels, Joined, Own
 from stagewise_kd.data.splits import split_hash, split_train, val_count
 from stagewise_kd.system.errors import UserError
 
@@ -30,7 +30,13 @@ class Loading(NamedTuple):
     workers: int
 
 
-def own_data(train: Given, val: Given | None, test: Given | None, seed: int) -> Data:
+def own_data(
+    train: Given,
+    val: Given | None,
+    test: Given | None,
+    seed: int,
+    unlabelled: Given | None = None,
+) -> Data:
     """The splits of a run from a user's data sets.
 
     Args:
@@ -39,11 +45,12 @@ def own_data(train: Given, val: Given | None, test: Given | None, seed: int) -> 
             drawn by the seed and balanced where the data set tells its `targets`.
         test: what is reported; None for val.
         seed: of the run.
+        unlabelled: further images, for what compares with the teacher.
 
     Raises:
         UserError: a data set is none, is empty, or gives no images; or splits are not alike.
     """
-    named = {"train": train, "val": val, "test": test}
+    named = {"train": train, "val": val, "test": test, "unlabelled": unlabelled}
     numbers = {name: range(_count(name, data)) for name, data in named.items() if data is not None}
     chosen: dict[str, Sequence[int]] = dict(numbers)
     if val is None:
@@ -51,10 +58,13 @@ def own_data(train: Given, val: Given | None, test: Given | None, seed: int) -> 
     given = {name: train if named[name] is None else named[name] for name in chosen}
     parts = {name: _own(given[name], chosen[name], seed) for name in chosen}
     _check_alike(parts)
+    more = parts.pop("unlabelled", None)
     labelled = {name: part.has_labels() for name, part in parts.items()}
     if len({*labelled.values()}) > 1:
         told = ", ".join(f"{name} {'with' if has else 'without'}" for name, has in labelled.items())
         raise UserError(f"samples with and without labels: {told}; give all splits alike")
+    if more and not labelled["train"]:
+        raise UserError("unlabelled: train has no labels either; give all images as train")
     names = {name: [str(number) for number in chosen[name]] for name in chosen}
     return Data(
         parts["train"],
@@ -63,6 +73,7 @@ def own_data(train: Given, val: Given | None, test: Given | None, seed: int) -> 
         tuple(parts["val"][0][0].shape),
         split_hash(names),
         names,
+        more and Joined(parts["train"], more),
         labelled=labelled["train"],
     )
 
@@ -83,27 +94,25 @@ def own_images(given: Given | Tensor, seed: int, most: int) -> Own:
     return _own(given, drawn, seed)
 
 
-def dataset_hash(train: Given, val: Given | None, test: Given | None) -> str:
+def dataset_hash(*given: Given | None) -> str:
     """A number for the content of data sets, whatever of them a seed holds out.
 
     Args:
-        train: as `own_data` takes it, likewise the others.
-        val: None where there is none.
-        test: likewise.
+        given: as `own_data` takes them; None where there is none.
     """
-    given = (train, val, test)
     numbers = [None if part is None else range(len(_dataset(part))) for part in given]
     return own_hash(
         *(n if n is None else _own(part, n, 0) for part, n in zip(given, numbers, strict=True))
     )
 
 
-def check_labels(data: Data, as_labels: AsLabels) -> None:
+def check_labels(data: Data, as_labels: AsLabels, void: int | None = None) -> None:
     """Let the task take the labels of every batch, beginning with the first sample of each split.
 
     Args:
         data: from `own_data`.
         as_labels: labels as the task's loss takes them, from labels and images.
+        void: what stands for no label; None: -1.
 
     Raises:
         UserError: those are no labels of the task.
@@ -112,6 +121,8 @@ def check_labels(data: Data, as_labels: AsLabels) -> None:
         if isinstance(split, Own) and data.labelled:
             split.as_labels = as_labels
             split.collate(split.__getitems__([0]))
+    if isinstance(data.images, Joined) and void is not None:
+        data.images.blank = void
 
 
 def loading(train: Given, batch_size: int, workers: int) -> Loading:

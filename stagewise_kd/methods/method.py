@@ -68,7 +68,11 @@ def takes(method: Method, option: str) -> bool:
 
 
 def chosen_method(
-    method: str | Method, options: dict[str, Any], taught: bool, labelled: bool
+    method: str | Method,
+    options: dict[str, Any],
+    taught: bool,
+    labelled: bool,
+    more: bool = False,
 ) -> tuple[Method, dict[str, Any]]:
     """A method and its options, held against what there is.
 
@@ -77,6 +81,7 @@ def chosen_method(
         options: that the caller has given.
         taught: whether there is a teacher.
         labelled: whether there are labels; without, a head that can be the teacher's is.
+        more: whether there are images without labels beside.
 
     Returns:
         The function, and the options with defaults as those of the command lines.
@@ -95,7 +100,7 @@ def chosen_method(
         raise UserError(
             f"method {name!r} has no option {', '.join(wrong)}; it has {', '.join(known)}"
         )
-    usual = {"schedule": "concurrent"} | options | usual_options(options, labelled)
+    usual = {"schedule": "concurrent"} | options | usual_options(options, labelled, more)
     return found, {name: value for name, value in usual.items() if takes(found, name)}
 
 

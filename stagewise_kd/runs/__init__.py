@@ -17,6 +17,7 @@ __all__ = [
     "material",
     "method",
     "overrides",
+    "own_facts",
     "own_function",
     "own_networks",
     "predict",

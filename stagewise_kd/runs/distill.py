@@ -4,7 +4,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 from stagewise_kd.cache.budget import Caching
-from stagewise_kd.data.loaders import Data
 from stagewise_kd.data.own_splits import (
     Given,
     check_labels,
@@ -22,20 +21,19 @@ from stagewise_kd.data.own_splits import (
     loading,
     own_data,
 )
-from stagewise_kd.methods.method import Method, about, chosen_method, plain
+from stagewise_kd.methods.method import Method, chosen_method
 from stagewise_kd.methods.outline import as_plan, told
 from stagewise_kd.methods.plan import in_steps
 from stagewise_kd.methods.task import Task
-from stagewise_kd.networks.blocks import BlockNet
 from stagewise_kd.networks.matching import Match
 from stagewise_kd.runs.config import to_yaml
 from stagewise_kd.runs.experiment import Experiment, run_experiment
-from stagewise_kd.runs.own_networks import At, Norm, classes_of, name_of, own_networks
+from stagewise_kd.runs.own_facts import config_of, described_by, facts_of
+from stagewise_kd.runs.own_networks import At, Norm, classes_of, own_networks
 from stagewise_kd.system.checkpoints import read_weights
 from stagewise_kd.system.console import console
 from stagewise_kd.system.errors import UserError
 from stagewise_kd.system.files import path_of
-from stagewise_kd.system.names import Config
 from stagewise_kd.system.processes import device_count, processes, rank
 from stagewise_kd.system.run_folder import open_run
 from stagewise_kd.system.weights import load_weights
@@ -69,6 +67,7 @@ def distill(
     task: Callable[[int], Task],
     val: Given | None = None,
     test: Given | None = None,
+    unlabelled: Given | None = None,
     at: At = None,
     match: Sequence[Match] | None = None,
     method: str | Method = "stagewise",
@@ -100,6 +99,8 @@ def distill(
         task: makes the task from the number of classes.
         val: what epochs are chosen on; None: a tenth of train is held out.
         test: what is reported, once at the end; None: val, by which epochs were chosen too.
+        unlabelled: further images, of which stages with something of the teacher's to learn do so;
+            labels that they have are not looked at.
         at: names of the modules at whose ends the networks are cut: of both, or a pair of lists,
             the student's and the teacher's; None: as `cut` knows them.
         match: pairs of features, the student's and the teacher's; None: by name, or in order.
@@ -123,17 +124,19 @@ def distill(
     check_trainer(chosen)
     _check_numbers(1, epochs=epochs, steps=steps, batch_size=batch_size)
     _check_numbers(0, seed=seed, workers=workers)
-    data, load = own_data(train, val, test, seed), loading(train, batch_size, workers)
+    data = own_data(train, val, test, seed, unlabelled)
+    load = loading(train, batch_size, workers)
     more = options | ({} if match is None else {"match": [list(pair) for pair in match]})
-    plan_of, given = chosen_method(method, more, teacher is not None, data.labelled)
+    known = (teacher is not None, data.labelled, unlabelled is not None)
+    plan_of, given = chosen_method(method, more, *known)
     norm = Norm(*(value if value is None else [*map(float, value)] for value in (mean, std)))
     ours, theirs = own_networks(student, teacher, data, at, norm, plan_of, given.get("head"))
     made = task(count := classes_of(ours, theirs, data.shape))
-    check_labels(data, made.as_labels)
+    check_labels(data, made.as_labels, made.void)
     plan = as_plan(plan_of(made, ours, theirs, epochs=steps or epochs, **given))
     plan = in_steps(plan) if steps else plan
     fitting = _fitting(lr, load.batch_size, load.workers, seed, chosen)
-    facts = _facts(made, train, plan_of, ours, theirs, seed, test is not None)
+    facts = facts_of(made, train, plan_of, ours, theirs, seed, test is not None)
     facts["val_may_be_seen"] = val is None and facts["needs_teacher"]
     settings = {
         **({"steps": steps} if steps else {"epochs": epochs}),
@@ -141,21 +144,17 @@ def distill(
         **{key: told(values) for key, values in norm._asdict().items()},
         "trainer": {key: told(value) for key, value in chosen.items() if key not in PLACES},
     }
-    text = to_yaml(_config(facts, plan_of, given, settings))
-    described = _described(data, class_names(train, count))
-    setup, content = Setup(ours, theirs, made, data, fitting), dataset_hash(train, val, test)
+    text = to_yaml(config_of(facts, plan_of, given, settings))
+    described = described_by(data, class_names(train, count))
+    setup, content = (
+        Setup(ours, theirs, made, data, fitting),
+        dataset_hash(train, val, test, unlabelled),
+    )
     experiment = Experiment(setup, plan, facts, text, described, content)
     with _folder(out, chosen) as path:
         result = _finished(experiment, path, chosen)
     net = ours.model.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     return Run(net.eval().requires_grad_(), result, None if out is None else path)
-
-
-def _described(data: Data, classes: list[str]) -> dict[str, Any]:
-    """What predicting on image files takes."""
-    image, _ = data.val[0]
-    kind = "prepared" if image.is_floating_point() else "uint8"
-    return {"classes": classes, "size": list(data.shape[1:]), "images": kind}
 
 
 def _finished(experiment: Experiment, path: Path, trainer: dict[str, Any]) -> dict[str, Any]:
@@ -207,44 +206,3 @@ def _fitting(
         trainer=trainer,
         cache=Caching(),
     )
-
-
-def _facts(
-    task: Task,
-    train: Given,
-    method: Method,
-    student: BlockNet,
-    teacher: BlockNet | None,
-    seed: int,
-    tested: bool,
-) -> dict[str, Any]:
-    """The keys of result.json that name the experiment."""
-    itself = about(method)
-    return {
-        "task": task.name,
-        "dataset": type(getattr(train, "dataset", train)).__name__,
-        "data_fraction": 1.0,
-        "method": plain(method).__name__,
-        **asdict(itself),
-        "student": name_of(student),
-        "teacher": name_of(teacher) if teacher else None,
-        "teacher_checkpoint": None,
-        "decoder": None,
-        "seed": seed,
-        "protocol": "holdout" if tested else "val",
-    }
-
-
-def _config(
-    facts: dict[str, Any], method: Method, options: dict[str, Any], settings: dict[str, Any]
-) -> Config:
-    """The settings of a run in the shape that a command line's config has."""
-    teacher, function = facts["teacher"], plain(method)
-    shown = {name: told(value) for name, value in options.items()}
-    return {
-        "data": {"name": facts["dataset"], "fraction": 1.0},
-        "student": {"name": facts["student"]},
-        "teacher": teacher and {"name": teacher, "checkpoint": None},
-        "method": {"_target_": f"{function.__module__}.{function.__qualname__}", **shown},
-        **settings,
-    }

@@ -63,7 +63,7 @@ def run_plan(
         folder, own = run.stage(index, stage.name), adapters[stage.name]
         label = f"stage {index + 1}/{len(plan)} {stage.title}"
         alike = shared.other(stage, setup.student, own, folder)
-        with alike as other, fast_convolutions(*nets):
+        with alike as other, fast_convolutions(*nets, own):
             record = read_json(folder / RECORD)
             done = record is not None and not (folder / LAST).exists()
             if record is None and other is not None:

@@ -214,6 +214,21 @@ def test_without_labels_the_head_is_kept_and_agreement_is_the_figure(tmp_path):
     assert run.student.head.weight.equal(teacher.head.weight)
 
 
+def test_further_images_teach_all_but_labels(tmp_path):
+    runs = [
+        distill(tmp_path / str(labelled), unlabelled=pictures(16, 9, labelled))
+        for labelled in (False, True)
+    ]
+    one, other = runs
+    seen = {stage["name"]: stage["images_seen"] for stage in one.result["stages"]}
+    assert seen == {"a": 64, "b": 64, "head": 64}  # 4 steps of 8 of 22 + 16, twice
+    assert one.result["images"] == 22
+    assert same(bits(one.student), bits(other.student))  # their labels are not looked at
+    kept = distill(tmp_path / "labels", unlabelled=pictures(16, 9), head_kd="none")
+    assert kept.result["stages"][-1]["images_seen"] == 32
+    assert not same(bits(kept.student), bits(one.student))
+
+
 @pytest.mark.parametrize("options", [{"method": "hinton"}, {"finetune_epochs": 1}])
 def test_softened_logits_need_no_labels(tmp_path, options):
     run = distill(tmp_path / "run", train=pictures(24, 0, labelled=False), **options)
@@ -237,6 +252,8 @@ def test_softened_logits_need_no_labels(tmp_path, options):
         ({"mean": [0.5]}, "give one number for each of 3 channels"),
         ({"trainer": {"max_epochs": 3}}, "trainer.max_epochs: the run sets it itself"),
         ({"trainer": {"devices": 2, "accelerator": "cpu"}}, "with out=DIR"),
+        ({"unlabelled": pictures(4, 1)}, "unlabelled: train has no labels either; give all"),
+        ({"unlabelled": [torch.zeros(3, 9, 9)]}, "images that are not alike"),
         ({"nonsense": 1}, "has no option nonsense; it has epochs, match"),
     ],
 )
@@ -300,6 +317,9 @@ def test_masks(tmp_path):
     options = {"at": PLACES, "epochs": 1, "batch_size": 4, "trainer": TRAINER}
     run = seg_kd.distill(Dense(0), Dense(1), train, out=tmp_path / "run", **options)
     assert {"miou", "agreement", "iou/2"} <= set(run.result["student_metrics"])
+    more = [image for image, _ in pictures(8, 1)]
+    run = seg_kd.distill(Dense(0), Dense(1), train, unlabelled=more, method="hinton", **options)
+    assert run.result["stages"][0]["images_seen"] == 24  # 18 + 8 in whole batches
     train = [(image, torch.full_like(mask, 255)) for image, mask in train]
     with pytest.raises(skd.UserError, match="train and val: no pixel has a label, all are void"):
         seg_kd.distill(Dense(0), Dense(1), train, **options)
