@@ -15,8 +15,6 @@ from stagewise_kd.data.image_files import (
     Size,
     keeps,
     open_picture,
-    raise_first,
-    read_all,
 )
 from stagewise_kd.data.preparing import SMALL, covered, covering, to_tensor
 from stagewise_kd.system.errors import listed, raise_faults
@@ -38,22 +36,16 @@ def decoder(size: Size) -> Callable[[Path], Tensor]:
     return partial(decode, size=covered(size))
 
 
-def load_images(paths: Sequence[Path], size: Size, in_memory: bool | None = None) -> Images:
-    """Decode all images once, which finds the damaged ones.
+def load_images(paths: Sequence[Path], size: Size, in_memory: bool | None = None) -> FileImages:
+    """Images as they are used at a size.
 
     Args:
         paths: the files.
         size: height and width that they are used at.
-        in_memory: hold them decoded; None where they fit.
-
-    Raises:
-        UserError: names the files that cannot be read.
+        in_memory: hold those that were read decoded; None where all fit.
     """
     keep = keeps(in_memory, 3 * len(paths) * prod(covered(size)))
-    files = FileImages(paths, decoder(size))
-    images, faults = read_all(files, keep, threads=max(size) > SMALL)
-    raise_first("cannot read every image; replace or delete", faults)
-    return images
+    return FileImages(paths, decoder(size), keep, threads=max(size) > SMALL)
 
 
 def load_folder(root: str, size: Size) -> tuple[list[str], Images]:

@@ -20,7 +20,6 @@ from stagewise_kd.data.image_files import (
     keeps,
     open_picture,
     raise_first,
-    read_all,
     upright_size,
 )
 from stagewise_kd.data.preparing import MODES
@@ -76,11 +75,10 @@ def load_pairs(
     counts: dict[int, Tensor] = {}
     look = partial(_count, counts, len(legend.classes))
     threads = pixels is None or pixels > SMALL
-    files = FileImages(paths, partial(read_image, size=size, channels=channels))
-    images, damaged = read_all(files, keep, threads)
-    files = FileImages(masks, partial(read_mask, size=size, legend=legend))
-    labels, wrong = read_all(files, keep, threads, look)
-    faults += [*damaged, *wrong]
+    decode = partial(read_image, size=size, channels=channels)
+    images = FileImages(paths, decode, keep, threads)
+    labels = FileImages(masks, partial(read_mask, size=size, legend=legend), keep, threads)
+    faults += [*images.read(), *labels.read(look=look)]
     raise_first(f"{root}: faults in images and masks", faults)
     say_left_out(root, left_out)
     names = [path.relative_to(root).as_posix() for path in paths]
@@ -194,12 +192,10 @@ def load_unlabelled(
     channels = channels or 3
     check_channels(channels)
     size = size or size_of_all(paths)
-    files = FileImages(paths, partial(read_image, size=size, channels=channels))
     pixels = size[0] * size[1]
     keep = keeps(in_memory, len(paths) * pixels * channels)
-    images, faults = read_all(files, keep, threads=pixels > SMALL)
-    raise_first(f"{setting}={root}: cannot read every image; replace or delete", faults)
-    return names, images
+    decode = partial(read_image, size=size, channels=channels)
+    return names, FileImages(paths, decode, keep, threads=pixels > SMALL)
 
 
 def check_channels(channels: int) -> None:

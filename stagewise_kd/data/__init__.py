@@ -12,6 +12,7 @@ __all__ = [
     "pace",
     "preparing",
     "present",
+    "reading",
     "samples",
     "sampling",
     "shapes",

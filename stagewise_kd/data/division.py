@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from stagewise_kd.data.loaders import Data
+from stagewise_kd.data.reading import read_files
 from stagewise_kd.data.samples import Part, Samples, Source, Transform
 from stagewise_kd.data.splits import (
     few,
@@ -99,6 +100,7 @@ def make_data(
         parts["images"] = parts["train"] + more
     if not test.names:
         del parts["test"]
+    read_files(part.images for part in parts.values())
     names = {split: part.names for split, part in parts.items()}
     views = {
         split: Samples(part, augment, view_seed)
@@ -122,6 +124,7 @@ def make_data(
 
 def scored_alone(source: Source, whole: Transform) -> Data:
     """The split that is reported, of a data set without train; it stands for the others too."""
+    read_files([source.test.images])
     samples, names = Samples(source.test, whole), {"test": source.test.names}
     counts = _counts(source, {"test": source.test}) if source.labelled else {}
     return Data(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -79,31 +80,73 @@ def upright_size(file: Image.Image) -> Size:
 
 
 class FileImages:
-    """Images decoded from their files at each access, unless they are held decoded."""
+    """Images decoded from their files: at each access, or once where they are held in memory.
+
+    Args:
+        paths: the files.
+        decode: reads one.
+        keep: hold in memory what was read.
+        threads: read by several, which cost more than decoding a small image.
+    """
 
     def __init__(
         self,
         paths: Sequence[Path],
         decode: Callable[[Path], Tensor],
-        held: Sequence[Tensor] | None = None,
+        keep: bool = False,
+        threads: bool = False,
     ) -> None:
         self.paths = paths
         self._decode = decode
-        self._held = held
+        self._keep = keep
+        self._threads = threads
+        self._held: dict[int, Tensor] = {}
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Tensor:
-        return self._decode(self.paths[index]) if self._held is None else self._held[index]
+        held = self._held.get(index)
+        if held is not None:
+            return held
+        try:
+            return self._decode(self.paths[index])
+        except Exception as error:  # Pillow raises nearly anything on a damaged file
+            raise UserError(f"{self.paths[index]} ({error})") from None
 
     def content(self, index: int) -> bytes:
         """What lies in a file, which is the same at any size."""
         return self.paths[index].read_bytes()
 
-    def hold(self, decoded: Sequence[Tensor]) -> "FileImages":
-        """The same images, held decoded."""
-        return FileImages(self.paths, self._decode, decoded)
+    def read(
+        self,
+        numbers: Sequence[int] | None = None,
+        look: Callable[[int, Tensor], object] = lambda number, image: None,
+    ) -> list[str]:
+        """Decode images once, which finds the damaged ones.
+
+        Args:
+            numbers: of the images; None: all.
+            look: sees each image, with its number.
+
+        Returns:
+            A fault for each unreadable file.
+        """
+        numbers = range(len(self)) if numbers is None else numbers
+        if not self._threads:
+            return [fault for number in numbers if (fault := self._read(number, look))]
+        with ThreadPoolExecutor() as pool:
+            return [fault for fault in pool.map(partial(self._read, look=look), numbers) if fault]
+
+    def _read(self, number: int, look: Callable[[int, Tensor], object]) -> str | None:
+        try:
+            image = self[number]
+        except UserError as error:
+            return str(error)
+        look(number, image)
+        if self._keep:
+            self._held[number] = image
+        return None
 
 
 class ScaledImages:
@@ -140,6 +183,10 @@ class Subset:
     def __getitem__(self, index: int) -> Any:
         return self._images[self._places[index]]
 
+    def source(self, index: int) -> tuple[Images, int]:
+        """The images that one is taken from, and its number there."""
+        return self._images, self._places[index]
+
     def content(self, index: int) -> bytes:
         """What tells one image or label from another: of a file its bytes."""
         return content(self._images, self._places[index])
@@ -158,42 +205,6 @@ def places(names: Sequence[str], chosen: Sequence[str]) -> list[int]:
     """Places of the chosen names among all names."""
     place = {name: index for index, name in enumerate(names)}
     return [place[name] for name in chosen]
-
-
-def read_all(
-    images: FileImages,
-    keep: bool,
-    threads: bool,
-    look: Callable[[int, Tensor], object] = lambda index, image: None,
-) -> tuple[Images, list[str]]:
-    """Decode all images once, which finds the damaged ones.
-
-    Args:
-        images: the files.
-        keep: hold the decoded images in memory.
-        threads: use several; they cost more than decoding a small image.
-        look: sees each image, with its number.
-
-    Returns:
-        The images, decoded already where they are kept, and a fault for each unreadable file.
-    """
-
-    def read(index: int) -> Tensor | str | None:
-        try:
-            image = images[index]
-        except Exception as error:  # Pillow raises nearly anything on a damaged file
-            return f"{images.paths[index]} ({error})"
-        look(index, image)
-        return image if keep else None
-
-    if threads:
-        with ThreadPoolExecutor() as pool:
-            found = list(pool.map(read, range(len(images))))
-    else:
-        found = [read(index) for index in range(len(images))]
-    faults = [item for item in found if isinstance(item, str)]
-    held = [item for item in found if isinstance(item, Tensor)]
-    return images.hold(held) if keep else images, faults
 
 
 def raise_first(

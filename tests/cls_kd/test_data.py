@@ -221,3 +221,19 @@ def test_the_original_files_of_cifar10_at_any_size(tmp_path):
     scaled = np.array(image.resize((64, 64), Image.Resampling.BILINEAR))
     assert large.test.images[0].equal(torch.from_numpy(scaled).permute(2, 0, 1))
     assert content(large.train.images, 1) == content(small.train.images, 1)
+
+
+def test_only_files_that_a_run_uses_are_read(tmp_path):
+    for split, count in (("train", 20), ("test", 3)):
+        for name in ("even", "odd"):
+            (tmp_path / split / name).mkdir(parents=True)
+            for n in range(count):
+                Image.new("RGB", SIZE).save(tmp_path / split / name / f"{n:02d}.png")
+    splits = make_data(folder(str(tmp_path), SIZE), images=10).splits
+    used = {*splits["train"], *splits["val"]}
+    every = [f"train/even/{n:02d}.png" for n in range(20)]
+    left_out = next(name for name in every if name not in used)
+    (tmp_path / left_out).write_bytes(b"no image")
+    make_data(folder(str(tmp_path), SIZE), images=10)
+    with pytest.raises(UserError, match=f"cannot read every image; .*{left_out}"):
+        make_data(folder(str(tmp_path), SIZE))

@@ -538,7 +538,7 @@ def test_unlabelled_images_are_added(source, tmp_path):
     assert image.shape == data.shape
     assert (mask == VOID).all()
     (tmp_path / "bad.png").write_bytes(b"no image")
-    with pytest.raises(UserError, match=r": cannot read every image; replace or delete: .*bad.png"):
+    with pytest.raises(UserError, match=r"^cannot read every image; replace or delete: .*bad.png"):
         make_data(source, transforms.none, unlabelled=str(tmp_path))
     (tmp_path / "empty").mkdir()
     for name, expected in (("empty", "holds no images"), ("none", "no such folder")):
