@@ -106,13 +106,10 @@ class FileImages:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Tensor:
-        held = self._held.get(index)
-        if held is not None:
-            return held
-        try:
-            return self._decode(self.paths[index])
-        except Exception as error:  # Pillow raises nearly anything on a damaged file
-            raise UserError(f"{self.paths[index]} ({error})") from None
+        found = self._decoded(index)
+        if isinstance(found, str):
+            raise UserError(f"cannot read {found}; replace or delete it")
+        return found
 
     def content(self, index: int) -> bytes:
         """What lies in a file, which is the same at any size."""
@@ -139,14 +136,22 @@ class FileImages:
             return [fault for fault in pool.map(partial(self._read, look=look), numbers) if fault]
 
     def _read(self, number: int, look: Callable[[int, Tensor], object]) -> str | None:
-        try:
-            image = self[number]
-        except UserError as error:
-            return str(error)
-        look(number, image)
+        found = self._decoded(number)
+        if isinstance(found, str):
+            return found
+        look(number, found)
         if self._keep:
-            self._held[number] = image
+            self._held[number] = found
         return None
+
+    def _decoded(self, number: int) -> Tensor | str:
+        """An image, or what is wrong with its file."""
+        if number in self._held:
+            return self._held[number]
+        try:
+            return self._decode(self.paths[number])
+        except Exception as error:  # Pillow raises nearly anything on a damaged file
+            return f"{self.paths[number]} ({error})"
 
 
 class ScaledImages:

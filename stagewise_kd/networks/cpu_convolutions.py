@@ -62,7 +62,7 @@ def _product(conv: nn.Conv2d, images: Tensor) -> Tensor:
         return nn.Conv2d.forward(conv, images)
     rows, top, bottom, height = _side(conv, images, 0)
     columns, left, right, width = _side(conv, images, 1)
-    if height * width * CHANNELS > conv.in_channels:
+    if not 0 < max(height, 0) * max(width, 0) * CHANNELS <= conv.in_channels:
         return nn.Conv2d.forward(conv, images)
     weight = conv.weight[:, :, rows, columns].permute(0, 2, 3, 1)
     padded = F.pad(images.permute(0, 2, 3, 1), (0, 0, left, right, top, bottom))

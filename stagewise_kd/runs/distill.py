@@ -146,10 +146,8 @@ def distill(
     }
     text = to_yaml(config_of(facts, plan_of, given, settings))
     described = described_by(data, class_names(train, count))
-    setup, content = (
-        Setup(ours, theirs, made, data, fitting),
-        dataset_hash(train, val, test, unlabelled),
-    )
+    setup = Setup(ours, theirs, made, data, fitting)
+    content = dataset_hash(train, val, test, unlabelled)
     experiment = Experiment(setup, plan, facts, text, described, content)
     with _folder(out, chosen) as path:
         result = _finished(experiment, path, chosen)

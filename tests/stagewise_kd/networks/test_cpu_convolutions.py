@@ -52,6 +52,12 @@ def test_a_map_is_small_for_its_channels() -> None:
     assert counts["aten::conv2d"] == 1
 
 
+def test_an_image_that_is_too_small_is_refused_as_before() -> None:
+    conv = nn.Conv2d(64, 2, 5)
+    with fast_convolutions(conv), pytest.raises(RuntimeError, match="Kernel size can't be greater"):
+        conv(torch.randn(1, 64, 3, 3))
+
+
 def test_a_context_within_another_leaves_it_in_force() -> None:
     net = nn.Sequential(nn.Conv2d(64, 2, 3, padding=1), nn.Conv2d(2, 2, 3, groups=2))
     with fast_convolutions(net):
