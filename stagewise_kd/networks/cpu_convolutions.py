@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stagewise_kd.networks.tracing import forwards
+
 CHANNELS = 32  # of the input for each pixel of the output: from there on a product is faster
 
 
@@ -23,14 +25,9 @@ def fast_convolutions(*nets: nn.Module) -> Iterator[None]:
     Args:
         nets: they compute as before when the context ends.
     """
-    faster = {m: way for net in nets for m in net.modules() if (way := _faster(m))}
-    try:
-        for conv, way in faster.items():
-            conv.forward = MethodType(way, conv)
+    modules = {module for net in nets for module in net.modules()}
+    with forwards({m: MethodType(way, m) for m in modules if (way := _faster(m))}):
         yield
-    finally:
-        for conv in faster:
-            del conv.forward
 
 
 def _faster(module: nn.Module) -> Callable[[nn.Conv2d, Tensor], Tensor] | None:

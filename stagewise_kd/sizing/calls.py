@@ -1,7 +1,6 @@
 """How a network calls its blocks, and what they give."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stagewise_kd.networks.tracing import modes_kept
+from stagewise_kd.networks.tracing import forwards, modes_kept
 
 
 @dataclass(frozen=True)
@@ -53,20 +52,6 @@ def judging(module: nn.Module) -> nn.Module:
     return module
 
 
-@contextmanager
-def forwards(
-    modules: Mapping[str, nn.Module], functions: Mapping[str, Callable[..., Any]]
-) -> Iterator[None]:
-    """Let modules compute something else for a while."""
-    try:
-        for name, function in functions.items():
-            modules[name].forward = function  # type: ignore[method-assign]
-        yield
-    finally:
-        for name in functions:
-            modules[name].__dict__.pop("forward", None)
-
-
 def recorded(
     model: nn.Module, paths: Sequence[str], images: Tensor
 ) -> tuple[dict[str, list[Call]], Any]:
@@ -87,7 +72,7 @@ def recorded(
         found.setdefault(path, []).append(Call(given.args, given.kwargs, kept))
         return output
 
-    noting = {path: partial(note, path, module.forward) for path, module in modules.items()}
-    with modes_kept(model), torch.no_grad(), forwards(modules, noting):
+    noting = {one: partial(note, path, one.forward) for path, one in modules.items()}
+    with modes_kept(model), torch.no_grad(), forwards(noting):
         logits = model.eval()(images)
     return found, logits

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from stagewise_kd.networks.cost import macs, params
-from stagewise_kd.networks.tracing import modes_kept
+from stagewise_kd.networks.tracing import forwards, modes_kept
 from stagewise_kd.sizing.alternatives import KEEP, Choices
-from stagewise_kd.sizing.calls import forwards, judging
+from stagewise_kd.sizing.calls import judging
 from stagewise_kd.sizing.target import Kind
 
 REPETITIONS = 20
@@ -124,7 +124,7 @@ def _parts(model: nn.Module, space: Sequence[Choices], name: str, image: Tensor)
     # taken before blocks get another `forward`, which "keep" would find otherwise
     runs = {path: partial(timed, judging(module).forward) for path, module in chosen.items()}
     start = _clock()
-    with forwards({path: model.get_submodule(path) for path in runs}, runs):
+    with forwards({model.get_submodule(path): run for path, run in runs.items()}):
         model(image)
     return [1000 * took for took in np.diff([start, *marks, _clock()])]
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from stagewise_kd.methods.losses import soft_cross_entropy
-from stagewise_kd.networks.tracing import modes_kept
+from stagewise_kd.networks.tracing import forwards, modes_kept
 from stagewise_kd.sizing.alternatives import KEEP, Choices
-from stagewise_kd.sizing.calls import forwards, judging, recorded
+from stagewise_kd.sizing.calls import judging, recorded
 from stagewise_kd.system.files import read_json, write_json
 
 BATCH = 50  # images whose features are held at a time
@@ -87,7 +87,7 @@ def _of_batch(
             output = call.again(judging(alternative.module))
             away = float((output - call.output).square().sum())
             given = known | {choices.path: partial(_replayed, output)}
-            with forwards(modules, given):
+            with forwards({modules[path]: replay for path, replay in given.items()}):
                 kl = float(divergence(model(images), logits)) * len(images)
             yield choices.path, name, [kl, away, float(call.output.square().sum())]
         known[choices.path] = partial(_replayed, call.output)

@@ -6,6 +6,7 @@ from torch import nn
 
 from stagewise_kd.networks import cpu_convolutions
 from stagewise_kd.networks.cpu_convolutions import fast_convolutions
+from stagewise_kd.networks.tracing import forwards
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 2), (1, 3), (4, 3)])
@@ -56,6 +57,16 @@ def test_an_image_that_is_too_small_is_refused_as_before() -> None:
     conv = nn.Conv2d(64, 2, 5)
     with fast_convolutions(conv), pytest.raises(RuntimeError, match="Kernel size can't be greater"):
         conv(torch.randn(1, 64, 3, 3))
+
+
+def test_a_forward_that_is_replaced_within_comes_back() -> None:
+    conv = nn.Conv2d(64, 2, 3, padding=1)
+    with fast_convolutions(conv):
+        mine = conv.forward
+        with forwards({conv: torch.zeros_like}):
+            assert not conv(torch.ones(2)).any()
+        assert conv.forward == mine
+    assert "forward" not in vars(conv)
 
 
 def test_a_context_within_another_leaves_it_in_force() -> None:

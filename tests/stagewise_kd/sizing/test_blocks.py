@@ -11,9 +11,11 @@ from torch import nn
 from torchvision.models import mobilenet_v3_small
 from torchvision.ops import SqueezeExcitation
 
+from stagewise_kd import shrink
 from stagewise_kd.networks.cutting import cut
 from stagewise_kd.networks.resnet import resnet
 from stagewise_kd.networks.shrunk import apply
+from stagewise_kd.networks.tracing import Skip
 from stagewise_kd.sizing.alternatives import alternatives
 from stagewise_kd.sizing.calls import Call
 from stagewise_kd.sizing.finding import find_blocks
@@ -271,3 +273,18 @@ def test_a_network_without_a_block():
     plain = nn.Sequential(nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
     with pytest.raises(UserError, match="Sequential: no block that can be left out or narrowed"):
         alternatives(plain, images(2))
+
+
+def test_a_block_may_be_a_single_convolution():
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3, 1, 1),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, 1, 1),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 3),
+    )
+    found = shrink(net, torch.rand(4, 3, 8, 8), macs=0.6, at=["2"], repair_steps=0)
+    assert type(found[2]) is Skip
+    assert "forward" not in vars(net[2])
