@@ -52,7 +52,7 @@ def load_folder(root: str, size: Size) -> tuple[list[str], Images]:
     """Names and images of a folder without classes, whatever folders are in it.
 
     Raises:
-        UserError: there are none, or names those that cannot be read.
+        UserError: there are none.
     """
     names, paths = unlabelled_files(root)
     return names, load_images(paths, size)

@@ -115,7 +115,7 @@ def images(
         known: the classes of a student that is only scored: on `test`, else on all images.
 
     Raises:
-        UserError: there are none, they differ in size, or some cannot be read; or `test` is of
+        UserError: there are none, or they differ in size; or `test` is of
             other classes.
     """
     none = Part([], [], [])

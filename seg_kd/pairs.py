@@ -184,7 +184,7 @@ def load_unlabelled(
         setting: that names the folder.
 
     Raises:
-        UserError: there are none, or lists those that cannot be read.
+        UserError: there are none, or they are not alike.
     """
     names, paths = unlabelled_files(root, setting)
     if channels is None and _all_grey(paths):

@@ -100,7 +100,7 @@ class FileImages:
         self._decode = decode
         self._keep = keep
         self._threads = threads
-        self._held: dict[int, Tensor] = {}
+        self._known: dict[int, Tensor | None] = {}  # read already; None where it is not kept
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -120,7 +120,7 @@ class FileImages:
         numbers: Sequence[int] | None = None,
         look: Callable[[int, Tensor], object] = lambda number, image: None,
     ) -> list[str]:
-        """Decode images once, which finds the damaged ones.
+        """Decode images that were not read before, which finds the damaged ones.
 
         Args:
             numbers: of the images; None: all.
@@ -129,25 +129,26 @@ class FileImages:
         Returns:
             A fault for each unreadable file.
         """
-        numbers = range(len(self)) if numbers is None else numbers
+        wanted = range(len(self)) if numbers is None else numbers
+        new = [number for number in wanted if number not in self._known]
         if not self._threads:
-            return [fault for number in numbers if (fault := self._read(number, look))]
+            return [fault for number in new if (fault := self._read(number, look))]
         with ThreadPoolExecutor() as pool:
-            return [fault for fault in pool.map(partial(self._read, look=look), numbers) if fault]
+            return [fault for fault in pool.map(partial(self._read, look=look), new) if fault]
 
     def _read(self, number: int, look: Callable[[int, Tensor], object]) -> str | None:
         found = self._decoded(number)
         if isinstance(found, str):
             return found
         look(number, found)
-        if self._keep:
-            self._held[number] = found
+        self._known[number] = found if self._keep else None
         return None
 
     def _decoded(self, number: int) -> Tensor | str:
         """An image, or what is wrong with its file."""
-        if number in self._held:
-            return self._held[number]
+        held = self._known.get(number)
+        if held is not None:
+            return held
         try:
             return self._decode(self.paths[number])
         except Exception as error:  # Pillow raises nearly anything on a damaged file

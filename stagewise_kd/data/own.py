@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -129,7 +130,11 @@ class Joined(Dataset[Any]):
         if view.sample < len(self._train):
             return self._train[view]
         image, _ = self._more[view._replace(sample=view.sample - len(self._train))]
-        return image, torch.full_like(self._train[0][1], self.blank)
+        return image, self._no_label
+
+    @cached_property
+    def _no_label(self) -> Tensor:
+        return torch.full_like(self._train[0][1], self.blank)
 
 
 def _told(batch: Any) -> str:

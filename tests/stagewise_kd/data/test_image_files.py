@@ -9,6 +9,7 @@ from seg_kd.channels import read_image
 from seg_kd.sources import folder
 from stagewise_kd.data import finding
 from stagewise_kd.data.finding import find_images, say_left_out
+from stagewise_kd.data.image_files import FileImages
 
 
 def draw(*paths: Path) -> None:
@@ -75,3 +76,20 @@ def test_masks_are_held_against_the_upright_image(tmp_path):
         Image.new("L", (20, 40)).save(tmp_path / split / "masks" / "a.png")
     (tmp_path / "classes.yaml").write_text("classes: [a, b]")
     assert folder(str(tmp_path), None).train.images[0].shape == (3, 40, 20)
+
+
+@pytest.mark.parametrize(("keep", "later"), [(True, []), (False, ["1.png"])])
+def test_a_file_is_checked_once_and_held_where_it_shall_be(tmp_path, keep, later):
+    draw(*(tmp_path / f"{n}.png" for n in range(3)))
+    decoded = []
+
+    def read(path: Path):
+        decoded.append(path.name)
+        return decode(path, (4, 4))
+
+    images = FileImages([tmp_path / f"{n}.png" for n in range(3)], read, keep)
+    assert images.read([0, 1]) == []
+    assert images.read() == []
+    assert decoded == ["0.png", "1.png", "2.png"]
+    assert images[1].shape == (3, 4, 4)
+    assert decoded[3:] == later
