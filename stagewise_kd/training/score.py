@@ -39,8 +39,8 @@ def scores(nets: Mapping[str, Predict], data: Any, setup: Setup) -> dict[str, di
     }
     if labelled:
         same.pop(TEACHER, None)
-    count, modules = 0, [net for net in nets.values() if isinstance(net, nn.Module)]
-    fast = fast_convolutions(*modules)
+    count = 0
+    fast = fast_convolutions(*(net for net in nets.values() if isinstance(net, nn.Module)))
     with fast, torch.inference_mode(), autocast(setup.fitting.precision, device):
         for batch in eval_loader(data, 4 * setup.fitting.batch_size, setup.fitting.workers):
             images = unit_images(batch.image.to(device, non_blocking=True))
