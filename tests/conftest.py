@@ -2,7 +2,9 @@ import os
 from pathlib import Path
 
 import pytest
+import timm
 import torch
+from packaging.version import Version
 from torch import Tensor, nn
 
 from cls_kd.task import Classification
@@ -13,6 +15,7 @@ os.environ["HYDRA_FULL_ERROR"] = "1"
 torch.set_num_threads(1)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+TIMM_OPENS_FOLDERS = Version(timm.__version__) >= Version("1.0.29")  # of safetensors
 
 
 @pytest.fixture(scope="session")

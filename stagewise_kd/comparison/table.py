@@ -132,7 +132,7 @@ def shown(table: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
         "decoder": table["decoder"].fillna("") if table["decoder"].notna().any() else None,
         "method": table.apply(_label, axis=1),
         **{f"test {metric}": _score(table, metric) for metric in metrics},
-        "seeds": _text(table["seeds"], "{:d}"),
+        "seeds": _text(table["seeds"], "{:.0f}"),
         "of teacher": _text(table["share_of_teacher"], "{:.1%}"),
         "params": _text(table["params"], "{:.2f} M", 1e-6),
         "MACs": _text(table["macs"], "{:.2f} G", 1e-9)

@@ -18,7 +18,7 @@ from stagewise_kd.networks.resnet import resnet
 from stagewise_kd.networks.segmenters import segmenter
 from stagewise_kd.networks.shrunk import apply, cut_again, shrunk_origin
 from stagewise_kd.runs.student import save_student
-from tests.conftest import tiny_net
+from tests.conftest import TIMM_OPENS_FOLDERS, tiny_net
 from tests.fake_runs import COST, segmentation, write_run
 from tests.stagewise_kd.runs.test_student import photo, saved, turned
 
@@ -76,6 +76,8 @@ def test_every_snippet_gives_the_logits_of_predict_without_our_packages(tmp_path
             check_whole(text)
             ours, *others = python(text)
             assert ours.startswith("import stagewise_kd\n")
+            if name == "timm" and not TIMM_OPENS_FOLDERS:
+                continue
             told[name] = [str(run / "student"), "\n".join(others)]
             file = photo(run / "student" / "photo.jpg", size=(250, 150), exif=turned(), quality=95)
             model, preprocess = skd.load(run, with_preprocess=True)
