@@ -89,6 +89,30 @@ def test_a_repaired_block_comes_nearer_and_keeps_its_statistics():
     assert weights_hash(repaired(narrow, calls, 30, seed=0)) == weights_hash(better)
 
 
+class Remembering(nn.Module):
+    """Keeps what it makes of its parameter until its mode is set, as timm's LeViT does."""
+
+    def __init__(self):
+        super().__init__()
+        self.bias, self.kept = nn.Parameter(torch.zeros(2)), None
+
+    def train(self, mode=True):
+        super().train(mode)
+        self.kept = None
+
+    def forward(self, x):
+        self.kept = 2 * self.bias if self.kept is None else self.kept
+        return x + self.kept
+
+
+def test_a_block_is_repaired_that_keeps_something_in_eval_mode():
+    x = torch.randn(8, 2)
+    better = repaired(Remembering(), [Call((x,), {}, x + 1)], 40, seed=0, lr=0.1)
+    with torch.no_grad():
+        assert better(x).equal(x + 2 * better.bias)
+    assert torch.allclose(better.bias, torch.full((2,), 0.5), atol=0.05)
+
+
 def test_a_repair_makes_up_for_blocks_that_are_left_out():
     net, x = chain(), images(32)
     before = weights_hash(net)
