@@ -216,8 +216,5 @@ def put_back(
 def names_of(model: nn.Module, parts: Iterable[nn.Module]) -> list[str]:
     """Names in a model's state dict of what its submodules hold."""
     held = {id(t) for part in parts for t in (*part.parameters(), *part.buffers())}
-    named = (
-        *model.named_parameters(remove_duplicate=False),
-        *model.named_buffers(remove_duplicate=False),
-    )
-    return [name for name, tensor in named if id(tensor) in held]
+    kept = model.state_dict(keep_vars=True)  # without buffers that are not persistent
+    return [name for name, tensor in kept.items() if id(tensor) in held]

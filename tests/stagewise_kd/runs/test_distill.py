@@ -421,6 +421,22 @@ def test_a_module_of_two_names_is_kept_under_both(tmp_path):
     assert kept["a.0.weight"].equal(run.student.again.weight)
 
 
+def test_a_buffer_that_no_state_dict_holds(tmp_path):
+    class Reordering(Net):
+        def __init__(self, seed: int = 0) -> None:
+            super().__init__(seed=seed)
+            self.b.register_buffer("order", torch.arange(8).flip(0), persistent=False)
+
+        def forward(self, x):
+            return self.head(self.b(self.a(x))[:, self.b.order].mean((2, 3)))
+
+    run = distill(tmp_path / "run", Reordering(2), teacher=Reordering(1))
+    assert not same(bits(run.student.b), bits(Reordering(2).b))
+    again = skd.load(tmp_path / "run", factory=Reordering)
+    x = torch.rand(2, 3, 8, 8)
+    assert again(x).equal(run.student(x))
+
+
 def gentle(weight: float):
     def loss(student, teacher):
         return weight * mse(student, teacher)
