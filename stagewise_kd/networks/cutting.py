@@ -1,6 +1,7 @@
 """Any model as blocks: cut where a single tensor carries everything onward."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -55,9 +56,7 @@ def cut(
     """
     if at is None and (blocks := known_cut(model)) is not None:
         net = blocks(model, mean, std)
-        if net.origin is None and isinstance(carried := getattr(model, "origin", None), Origin):
-            net.origin = carried  # of one that was shrunk
-        net.origin = origin or (net.origin if _is_rebuilt(net, example) else None)
+        net.origin = origin or _origin(net, example)
         return net
     if isinstance(at, str) or (at is not None and not at):
         raise UserError(f"at={at!r}: give a list of names of modules, such as ['layer1']")
@@ -78,6 +77,8 @@ def cut(
             f"{type(net.model).__name__}: its blocks do not compute what it computes; give blocks "
             "of your own: BlockNet(model, [Block(…), …], mean, std)"
         )
+    if at is None:
+        net.origin = origin or _origin(net, example)
     return net
 
 
@@ -188,17 +189,35 @@ def cannot_take(name: str, shape: Sequence[int], error: Exception) -> UserError:
     )
 
 
-def _is_rebuilt(net: BlockNet, example: Tensor) -> bool:
-    """Whether the network's origin gives a network that computes the same, bit for bit."""
-    if net.origin is None:
-        return False
-    again = rebuild(net.origin.build, net.origin.arguments).model
+def _origin(net: BlockNet, example: Tensor) -> Origin | None:
+    """What builds the network again, as far as it is known and gives one that computes the same."""
+    carried = getattr(net.model, "origin", None)  # of one that was shrunk
+    found = net.origin or (carried if isinstance(carried, Origin) else None)
+    if found is None:
+        return None
+    with torch.random.fork_rng(devices=[]), suppress(UserError):
+        again = rebuild(found.build, found.arguments).model
+        return found if computes_the_same(again, net.model, example) else None
+    return None
+
+
+def computes_the_same(again: nn.Module, model: nn.Module, example: Tensor) -> bool:
+    """Whether a network, given the weights of another, gives its logits, bit for bit.
+
+    Args:
+        again: is changed; afterwards it holds the tensors of the other.
+        model: the other.
+        example: images as it takes them, (B, C, H, W).
+
+    Raises:
+        UserError: it does not take the example.
+    """
     try:
         # the same tensors: in another memory format, kernels would round differently
-        again.load_state_dict(net.model.state_dict(), assign=True)
+        again.load_state_dict(model.state_dict(), assign=True)
     except RuntimeError:
         return False
-    expected = _taken(net.model, example)
+    expected = _taken(model, example)
     return isinstance(expected, Tensor) and expected.equal(output(again, example))
 
 

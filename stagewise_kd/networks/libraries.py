@@ -67,13 +67,28 @@ def library_blocks(
     no_trace: Sequence[str] = (),
 ) -> BlockNet:
     """A network that `library_model` has built as blocks, with what builds it again."""
+    net = as_blocks(model, size, at, mean, std, no_trace)
+    net.origin = library_origin(model, name, classes, size, arguments, at, mean, std, no_trace)
+    return net
+
+
+def library_origin(
+    model: nn.Module,
+    name: str,
+    classes: int,
+    size: Sequence[int],
+    arguments: Mapping[str, Any] | None,
+    at: Sequence[str] | None,
+    mean: Sequence[float],
+    std: Sequence[float],
+    no_trace: Sequence[str] = (),
+) -> Origin:
+    """That `library_net` builds a network again, with these arguments."""
     norm = {"mean": [*mean], "std": [*std]}
     told = {"name": name, "classes": classes, "size": [*size], "arguments": {**(arguments or {})}}
     told |= {"at": None if at is None else [*at], "no_trace": [*no_trace]}
     files = {} if library(name) != "timm" else _timm_files(model, name, told, norm)
-    net = as_blocks(model, size, at, mean, std, no_trace)
-    net.origin = Origin(f"{__name__}.library_net", told | norm, files)
-    return net
+    return Origin(f"{__name__}.library_net", told | norm, files)
 
 
 def as_blocks(

@@ -12,6 +12,7 @@ from stagewise_kd.data.loaders import Data, Feed
 from stagewise_kd.methods.method import Method, about, takes
 from stagewise_kd.networks.blocks import IMAGE, Block, BlockNet, usual_norm
 from stagewise_kd.networks.cutting import cannot_take, cut, known_cut
+from stagewise_kd.networks.from_libraries import found_origin
 from stagewise_kd.networks.headed import with_head
 from stagewise_kd.system.errors import UserError
 
@@ -93,10 +94,13 @@ def _as_blocks(
     if at is None and not (cuts or known_cut(copy)):
         return BlockNet(copy, [Block("model", copy, (IMAGE,), "head")], mean, std)
     example = (unit_images(images) - column(mean)) / column(std)
+    example = example.expand(2, -1, -1, -1)
     try:
-        return cut(copy, example.expand(2, -1, -1, -1), at, mean=mean, std=std)
+        found = cut(copy, example, at, mean=mean, std=std)
     except UserError as error:
         raise UserError(f"{who}: {error}") from None
+    found.origin = found.origin or found_origin(copy, example, at, mean, std)
+    return found
 
 
 def _normalized(net: BlockNet, images: Tensor, norm: Norm) -> BlockNet:

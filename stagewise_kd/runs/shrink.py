@@ -13,6 +13,8 @@ from stagewise_kd.data.loaders import Feed
 from stagewise_kd.data.own_splits import Given, own_images
 from stagewise_kd.networks.blocks import BlockNet, usual_norm
 from stagewise_kd.networks.cutting import cannot_take, known_cut
+from stagewise_kd.networks.from_libraries import found_origin
+from stagewise_kd.networks.origin import Origin
 from stagewise_kd.networks.shrunk import Recipe, cut_again, cuts, shrunk_origin
 from stagewise_kd.runs.own_networks import Norm, column, values
 from stagewise_kd.sizing.alternatives import Own, alternatives
@@ -101,16 +103,21 @@ def _with_origin(
 ) -> nn.Module:
     """The network, which `cut` can tell what rebuilds it; as blocks where the whole one was."""
     shape = tuple(example.shape[1:])
-    net = whole if isinstance(whole, BlockNet) else None
-    if known := known_cut(whole):
-        net = known(whole, *usual_norm(shape[0]))
-    if net is None or recipe is None or net.origin is None:
-        return found if net is not whole else cut_again(found, net, shape, None)
-    origin = shrunk_origin(net.origin, recipe, shape)
-    if net is whole:
-        return cut_again(found, net, shape, origin, **cuts(net.origin.arguments))
-    found.origin = origin  # type: ignore[assignment]
+    built = whole.origin if isinstance(whole, BlockNet) else _built_by(whole, example)
+    origin = shrunk_origin(built, recipe, shape) if built and recipe is not None else None
+    if isinstance(whole, BlockNet):
+        again = cuts(built.arguments) if built and origin else {}
+        return cut_again(found, whole, shape, origin, **again)
+    if origin:
+        found.origin = origin  # type: ignore[assignment]
     return found
+
+
+def _built_by(whole: nn.Module, example: Tensor) -> Origin | None:
+    norm = usual_norm(example.shape[1])
+    known = known_cut(whole)
+    built = known(whole, *norm).origin if known else None
+    return built or found_origin(whole, example, None, *norm)
 
 
 def _as_taken(net: nn.Module, given: Given | Tensor, norm: Norm, seed: int) -> Tensor:

@@ -1,10 +1,14 @@
 """Shrinking from Python."""
 
+from copy import deepcopy
+
 import pytest
+import timm
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+import cls_kd
 import stagewise_kd as skd
 from stagewise_kd.networks.blocks import Block, BlockNet
 from stagewise_kd.networks.hashes import weights_hash
@@ -66,6 +70,24 @@ def test_a_shrunk_network_is_cut_and_its_folder_opened_again(tmp_path):
     blocks = skd.shrink(teacher, x, params=0.4, repair_steps=0)
     assert blocks.names == teacher.names
     assert blocks.origin.arguments["build"] == teacher.origin.build
+
+
+def test_a_library_network_is_shrunk_and_distilled_and_opened_without_its_code(tmp_path):
+    torch.manual_seed(0)
+    teacher = timm.create_model("test_efficientnet", num_classes=3)
+    x = torch.randint(0, 256, (12, 3, 32, 32), dtype=torch.uint8)
+    student = skd.shrink(teacher, x, params=0.8, repair_steps=0)
+    assert _params(student) < _params(teacher)
+    data = [(image, number % 3) for number, image in enumerate(x)]
+    for name, net in (("shrunk", student), ("whole", deepcopy(teacher))):
+        options = {"steps": 1, "batch_size": 4, "out": tmp_path / name}
+        run = cls_kd.distill(net, teacher, data, **options)
+        loaded = skd.load(tmp_path / name)
+        assert type(loaded) is type(teacher) and _params(loaded) == _params(net)
+        given = torch.rand(2, 3, 32, 32)
+        with torch.no_grad():
+            assert loaded(given).equal(run.student(given))
+    assert run.result["student"] == run.result["teacher"] == "timm/test_efficientnet"
 
 
 def test_latency_is_kept_as_it_is_measured():
