@@ -8,11 +8,11 @@ from typing import Literal, NamedTuple
 
 import psutil
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from stagewise_kd.data.loaders import LABELS, Column, Owner
 from stagewise_kd.methods.plan import Stage
 from stagewise_kd.networks.blocks import IMAGE, BlockNet
+from stagewise_kd.networks.cost import counting
 
 LOADING = 1000  # operations a byte: about what decoding and augmenting an image costs
 BACKWARD = 2  # times the operations of the forward pass
@@ -65,7 +65,7 @@ def survey(net: BlockNet, shape: tuple[int, ...]) -> dict[str, Cost]:
     with torch.inference_mode():
         net.features(have, {*net.names})  # the first time blocks are tried out, too
         for name in net.names:
-            with FlopCounterMode(display=False) as counter:
+            with counting() as counter:
                 have |= net.features(have, {name})
             costs[name] = Cost(tuple(have[name].shape[1:]), counter.get_total_flops())
     return costs
