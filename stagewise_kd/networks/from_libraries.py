@@ -2,17 +2,21 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import torch
 import torchvision
 from torch import Tensor, nn
-from torchvision.models import get_model_builder, list_models
+from torchvision.models import get_model_builder, get_model_weights, list_models
 
 from stagewise_kd.networks.cutting import computes_the_same, output
 from stagewise_kd.networks.libraries import library_model, library_origin
 from stagewise_kd.networks.origin import Origin
 from stagewise_kd.system.errors import UserError
+
+CLASSES = 1000  # of ImageNet, which torchvision's numbers of parameters are told for
+NEAREST = 2  # of the names in a module that are tried
 
 
 def found_origin(
@@ -65,7 +69,15 @@ def _names(model: nn.Module) -> list[str]:
         return [f"timm/{told['architecture']}"] if told.get("architecture") else []
     if not home.startswith("torchvision.models."):
         return []
-    all_names = list_models(module=torchvision.models)
-    return [
-        f"torchvision/{name}" for name in all_names if get_model_builder(name).__module__ == home
-    ]
+    names = list_models(module=torchvision.models)
+    there = [name for name in names if get_model_builder(name).__module__ == home]
+    return [f"torchvision/{name}" for name in sorted(there, key=partial(_off, model))[:NEAREST]]
+
+
+def _off(model: nn.Module, name: str) -> int:
+    """How many parameters a network has more or less than torchvision tells of a name."""
+    told: Any = get_model_weights(name).DEFAULT  # type: ignore[attr-defined]
+    *_, last = (m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d))
+    head, ours = (sum(p.numel() for p in part.parameters()) for part in (last, model))
+    classes = len(last.weight)
+    return abs(told.meta["num_params"] - ours + (classes - CLASSES) * head // classes)
