@@ -83,7 +83,7 @@ def library_origin(
     std: Sequence[float],
     no_trace: Sequence[str] = (),
 ) -> Origin:
-    """That `library_net` builds a network again, with these arguments."""
+    """What builds a network of `library_model` again: `library_net`, with these arguments."""
     norm = {"mean": [*mean], "std": [*std]}
     told = {"name": name, "classes": classes, "size": [*size], "arguments": {**(arguments or {})}}
     told |= {"at": None if at is None else [*at], "no_trace": [*no_trace]}
