@@ -1,17 +1,15 @@
 """What a model computes, traced by torch.fx, in pieces over the model's own submodules."""
 
 import sys
-import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, fx, nn
 from torchvision.models.feature_extraction import NodePathTracer
 
-from stagewise_kd.system.errors import UserError, first_line, listed
+from stagewise_kd.networks.trace_faults import cannot_be_traced
+from stagewise_kd.system.errors import UserError, listed
 
 
 class Skip(nn.Module):
@@ -43,6 +41,13 @@ class _Tracer(NodePathTracer):  # type: ignore[misc]
     def is_leaf_module(self, m: nn.Module, module_qualname: str) -> bool:
         """Whether a module is one node of the trace."""
         return module_qualname in self._leaves or super().is_leaf_module(m, module_qualname)
+
+    def create_args_for_root(self, root_fn: Any, *options: Any) -> tuple[Any, list[Any]]:
+        """The network and its images; whatever else it may be told stays as by default."""
+        function, args = super().create_args_for_root(root_fn, *options)
+        for other in args[2:]:
+            self.graph.erase_node(other.node)
+        return (root_fn, args[:2]) if args[2:] else (function, args)
 
 
 def traces(
@@ -95,11 +100,7 @@ def _trace(model: nn.Module, no_trace: Collection[str | type[nn.Module]]) -> Tra
     try:
         graph = tracer.trace(model)
     except Exception as error:  # whatever the model's own code raises on a value that is none yet
-        raise UserError(
-            f"{type(model).__name__} cannot be traced: {first_line(error)} ({_line(error)}). Leave "
-            f"the module of this line whole, {_no_trace(model, error)}; or, where modules run one "
-            "after the other as they are defined, name those that end a block: at=[…]"
-        ) from None
+        raise cannot_be_traced(model, error) from None
     return Trace(list(graph.nodes), tracer.node_to_qualname)
 
 
@@ -111,24 +112,6 @@ def _not_traced() -> tuple[tuple[Any, ...], list[type[nn.Module]]]:
 
     known: Any = own
     return tuple(known.get_notrace_functions()), [*known.get_notrace_modules(), Skip]
-
-
-def _line(error: Exception) -> str:
-    """The line of the user's code that an error comes from."""
-    packages, torchs = Path(torch.__file__).parents[1], Path(torch.__file__).parent
-    here = str(Path(__file__).parents[1])
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if "<" not in f.filename]
-    known = [f for f in frames if not f.filename.startswith((here, str(torchs)))]
-    own = [f for f in known if not f.filename.startswith(str(packages))] or known
-    return f"{own[-1].filename}, line {own[-1].lineno}: {own[-1].line}" if own else "in torch"
-
-
-def _no_trace(model: nn.Module, error: Exception) -> str:
-    """The option that leaves the module whole whose forward raised an error."""
-    known = {id(module): name for name, module in model.named_modules() if name}
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    found = [known[id(me)] for f in frames if id(me := f.f_locals.get("self")) in known]
-    return f"no_trace={found[-1:]}" if found else "no_trace=[…], if it is not the network itself"
 
 
 def module_ends(trace: Trace, model: nn.Module) -> dict[str, int]:

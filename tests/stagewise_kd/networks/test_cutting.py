@@ -137,6 +137,25 @@ def test_what_cannot_be_cut(model, at, words):
         assert word in str(error.value)
 
 
+class Optional(Own):
+    """Can be told more than its images."""
+
+    def forward(self, x, mask=None, features=False, *more, scale=1.0, **rest):
+        if mask is not None:
+            x = x * mask
+        if features:
+            return x
+        return super().forward(x) * scale
+
+
+def test_a_network_is_cut_as_it_is_called_with_images_alone():
+    model = Optional()
+    net = cut(model, IMAGES, ["stem", "last"])
+    assert net.names == ("stem", "last", "head")
+    with torch.no_grad():
+        assert net.eval()(IMAGES).equal(model.eval()(IMAGES))
+
+
 class Scaled(nn.Module):
     def __init__(self) -> None:
         super().__init__()
