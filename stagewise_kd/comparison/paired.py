@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stagewise_kd.comparison.runs import Group, direction, main_metric
-from stagewise_kd.comparison.settings import AS_DESCRIBED, Settings, agree
+from stagewise_kd.comparison.settings import AS_DESCRIBED, INIT, Settings, agree
 
 RESAMPLES = 10_000
 FEWEST = 3  # pairs for an interval; two say nothing about how far a third would lie
@@ -47,11 +47,17 @@ def differences(groups: Sequence[Group]) -> pd.DataFrame:
 
 
 def peers(groups: Sequence[Group]) -> list[list[Group]]:
-    """Groups of the same data, labels, student and protocol."""
+    """Groups of the same data, labels, student and protocol.
+
+    Students of random weights and those that start with their teacher's are peers: to start so is
+    what having a teacher means. Further weights that a student starts with are its own.
+    """
     found: dict[str, list[Group]] = {}
     for group in groups:
         facts = [group[fact] for fact in ("dataset", "data_fraction", "student", "protocol")]
         setting = {k: v for k, v in group.chosen.items() if k.split(".")[0] in SETTING}
+        if setting.get("student.init") in INIT.values():
+            del setting["student.init"]
         found.setdefault(repr((facts, sorted(setting.items()))), []).append(group)
     return list(found.values())
 

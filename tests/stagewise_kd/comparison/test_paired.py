@@ -78,6 +78,24 @@ class TestDifferences:
         write_run(tmp_path / "b", method="no_teacher", data={"label_fraction": 1.0})
         assert differences_of(tmp_path).empty
 
+    def test_a_start_with_the_teachers_weights_is_held_against_a_random_one(self, tmp_path):
+        for name, method, init in (
+            ("s", "stagewise", None),
+            ("n", "no_teacher", None),
+            ("h", "hinton", "random"),
+        ):
+            config = {"student": {"name": "resnet10", "init": init}}
+            write_run(tmp_path / name, method=method, config=config)
+        found = differences_of(tmp_path)
+        assert set(zip(found["method"], found["against"], strict=True)) == {
+            ("no_teacher, student.init=random", "stagewise, student.init=teacher"),
+            ("hinton, student.init=random", "stagewise, student.init=teacher"),
+        }
+        config = {"student": {"name": "resnet10", "init": "random"}}
+        write_run(tmp_path / "r", config=config)
+        found = differences_of(tmp_path)
+        assert set(found["against"]) == {"stagewise, student.init=random"}
+
     def test_variants_are_held_against_the_method_as_described(self, tmp_path):
         write_run(tmp_path / "a", options={"schedule": "sequential", "head": "labels"})
         write_run(tmp_path / "b", options={"schedule": "concurrent", "head": "labels"})
@@ -155,6 +173,15 @@ class TestFromScratch:
         )
         assert line in comparison.page.read_text()
         assert line in (tmp_path / "out" / "table.md").read_text()
+
+    def test_students_that_start_with_the_teachers_weights_count(self, tmp_path):
+        config = {"student": {"name": "resnet10", "init": None}}
+        write_seeds(tmp_path, "s", [0.70, 0.72, 0.74], config=config)
+        write_seeds(tmp_path, "n", [0.79, 0.81, 0.83], method="no_teacher", config=config)
+        assert "student.init=random), and at most 0.7200 with the teacher" in self.said(tmp_path)[0]
+        random = {"student": {"name": "resnet10", "init": "random"}}
+        write_seeds(tmp_path, "r", [0.80, 0.82, 0.84], config=random)
+        assert self.said(tmp_path) == []
 
     def test_few_seeds_are_a_hint(self, tmp_path):
         write_seeds(tmp_path, "s", [0.70])
