@@ -376,7 +376,7 @@ def test_four_channels_need_four(tmp_path):
 def test_images_of_16_bits_are_refused(tmp_path):
     root = data_set(tmp_path)
     write(root / "train/images/b.png", np.full((64, 64), 4000, np.uint16))
-    assert "pixels of more than 8 bits" in faults(root)
+    assert "mode I;16: pixels of more than 8 bits" in faults(root)
 
 
 @pytest.mark.parametrize("name", ["none", "light", "strong"])
