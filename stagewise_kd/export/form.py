@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from stagewise_kd.methods.losses import two_or_more
 from stagewise_kd.networks.blocks import BlockNet
+from stagewise_kd.networks.outputs import logits_of
 
 Layout = Literal["nchw", "nhwc"]
 CLASSES = "classes"  # what argmax gives
@@ -63,5 +64,5 @@ class Formed(nn.Module):
             image = image.permute(0, 3, 1, 2)
         if self.form.preprocess:
             image = (image.float() / 255 - self.mean) / self.std
-        logits: Tensor = self.model(image)
+        logits: Tensor = logits_of(self.model(image))
         return two_or_more(logits).argmax(dim=1) if self.form.argmax else logits

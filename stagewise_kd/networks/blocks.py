@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from stagewise_kd.networks.layout import Shape
 from stagewise_kd.networks.origin import Origin
-from stagewise_kd.networks.tracing import move_buffers
+from stagewise_kd.networks.pieces import move_buffers
 from stagewise_kd.system.errors import UserError
 
 IMAGE = "image"

@@ -6,21 +6,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torchvision.models.resnet import ResNet
 
 from stagewise_kd.networks.blocks import IMAGE, Block, BlockNet
 from stagewise_kd.networks.chain import chain_pieces
 from stagewise_kd.networks.origin import Origin, rebuild
+from stagewise_kd.networks.outputs import logits_of, only_logits
+from stagewise_kd.networks.pieces import ByMode, count_of_inputs, traced_pieces
 from stagewise_kd.networks.places import stage_ends
 from stagewise_kd.networks.resnet import resnet_blocks
-from stagewise_kd.networks.tracing import (
-    ByMode,
-    Trace,
-    modes_kept,
-    module_ends,
-    traced_pieces,
-    traces,
-)
+from stagewise_kd.networks.tracing import Trace, modes_kept, module_ends, traces
 from stagewise_kd.system.errors import UserError, first_line
 
 SHOWN = 12  # places that a message names
@@ -54,15 +50,18 @@ def cut(
     Raises:
         UserError: the network cannot be traced, cannot take the example, or cannot be cut.
     """
+    model = bare(model)
     if at is None and (blocks := known_cut(model)) is not None:
         net = blocks(model, mean, std)
-        net.origin = origin or _origin(net, example)
+        net.origin = origin or origin_of(net, example)
         return net
     if isinstance(at, str) or (at is not None and not at):
         raise UserError(f"at={at!r}: give a list of names of modules, such as ['layer1']")
-    _taken(model, example)
+    logits = _taken(model, example)
+    if not isinstance(logits, Tensor):
+        raise UserError(f"{type(model).__name__} gives a {type(logits).__name__}; expected logits")
     try:
-        judging, learning = traces(model, no_trace)
+        judging, learning = (only_logits(trace) for trace in traces(model, no_trace))
     except UserError:
         if not (chain := chain_pieces(model, at or ())):
             raise
@@ -78,8 +77,15 @@ def cut(
             "of your own: BlockNet(model, [Block(…), …], mean, std)"
         )
     if at is None:
-        net.origin = origin or _origin(net, example)
+        net.origin = origin or origin_of(net, example)
     return net
+
+
+def bare(model: nn.Module) -> nn.Module:
+    """The network that torch.compile, DataParallel or DistributedDataParallel has wrapped."""
+    while isinstance(model, DataParallel | DistributedDataParallel) or hasattr(model, "_orig_mod"):
+        model = getattr(model, "_orig_mod", None) or model.module
+    return model
 
 
 def known_cut(model: nn.Module) -> Callable[..., BlockNet] | None:
@@ -157,7 +163,12 @@ def _blocks(pieces: Mapping[str, nn.Module]) -> list[Block]:
             "labels; name modules before it"
         )
     return [
-        Block(name, module, (before,), "head" if module is last else "encoder")
+        Block(
+            name,
+            module,
+            (before, IMAGE)[: count_of_inputs(module)],
+            "head" if module is last else "encoder",
+        )
         for name, module, before in zip(names, pieces.values(), [IMAGE, *names], strict=False)
     ]
 
@@ -189,12 +200,12 @@ def cannot_take(name: str, shape: Sequence[int], error: Exception) -> UserError:
     )
 
 
-def _origin(net: BlockNet, example: Tensor) -> Origin | None:
+def origin_of(net: BlockNet, example: Tensor) -> Origin | None:
     """What builds the network again, as far as it is known and gives one that computes the same."""
     carried = getattr(net.model, "origin", None)  # of one that was shrunk
     found = net.origin or (carried if isinstance(carried, Origin) else None)
-    if found is None:
-        return None
+    if found is None or found.build is None:
+        return found
     with torch.random.fork_rng(devices=[]), suppress(UserError):
         again = rebuild(found.build, found.arguments).model
         return found if computes_the_same(again, net.model, example) else None
@@ -222,6 +233,6 @@ def computes_the_same(again: nn.Module, model: nn.Module, example: Tensor) -> bo
 
 
 def output(model: nn.Module, images: Tensor) -> Any:
-    """What a model gives in eval mode; its modes stay as they are."""
+    """The logits that a model gives in eval mode; its modes stay as they are."""
     with modes_kept(model), torch.inference_mode():
-        return model.eval()(images)
+        return logits_of(model.eval()(images))

@@ -8,7 +8,8 @@ from segmentation_models_pytorch.encoders.resnet import ResNetEncoder
 from torch import fx, nn
 
 from stagewise_kd.networks.blocks import IMAGE, Block
-from stagewise_kd.networks.tracing import ByMode, Trace, traces
+from stagewise_kd.networks.pieces import ByMode
+from stagewise_kd.networks.tracing import Trace, traces
 
 STAGES = ("full", "stem", "layer1", "layer2", "layer3", "layer4")  # by strides 1, 2, 4, … 32
 WHERE = "encoder."  # of a model

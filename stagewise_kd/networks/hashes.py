@@ -13,7 +13,7 @@ def architecture_hash(net: BlockNet) -> str:
 
     Networks of equal hash take equally long for an image.
     """
-    if net.origin is None:
+    if net.origin is None or net.origin.build is None:
         told = f"{type(net.model).__module__}.{net.model!r}"
     else:
         norm = ("mean", "std")

@@ -85,7 +85,7 @@ def _is_chain(net: BlockNet) -> bool:
 
 
 def _origin(student: BlockNet, teacher: BlockNet, image: Shape) -> Origin | None:
-    if student.origin is None or teacher.origin is None:
+    if not all(net.origin and net.origin.build for net in (student, teacher)):
         return None
     origins = {"student": student.origin, "teacher": teacher.origin}
     arguments: dict[str, Any] = {

@@ -33,8 +33,9 @@ def shrunk(build: str, arguments: dict[str, Any], recipe: Recipe, shape: Sequenc
         shape: channels, height and width of an image.
     """
     net: BlockNet = rebuild(build, arguments)
-    origin = shrunk_origin(Origin(build, arguments), recipe, shape)
-    return cut_again(apply(net.model, recipe), net, shape, origin, **cuts(arguments))
+    model = apply(net.model, recipe)
+    origin = shrunk_origin(Origin(build, arguments), recipe, model, shape)
+    return cut_again(model, net, shape, origin, **cuts(arguments))
 
 
 def cuts(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -42,14 +43,21 @@ def cuts(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {"at": arguments.get("at"), "no_trace": arguments.get("no_trace") or ()}
 
 
-def shrunk_origin(whole: Origin, recipe: Recipe, shape: Sequence[int]) -> Origin:
+def shrunk_origin(
+    whole: Origin | None, recipe: Recipe, model: nn.Module, shape: Sequence[int]
+) -> Origin:
     """What builds a network with changed blocks.
 
     Args:
-        whole: what builds the whole one.
+        whole: what builds the whole one; None: the user's own code.
         recipe: pairs of a block's path and its change.
+        model: the changed network.
         shape: channels, height and width of an image.
     """
+    if whole is None or whole.build is None:
+        before = whole.arguments["recipe"] if whole else []
+        own = {"class": type(model).__qualname__, "recipe": [*before, *plain(recipe)]}
+        return Origin(None, own)
     arguments = {"build": whole.build, "arguments": whole.arguments}
     return Origin(BUILD, {**arguments, "recipe": plain(recipe), "shape": [*shape]})
 

@@ -1,4 +1,4 @@
-"""What a model computes, traced by torch.fx, in pieces over the model's own submodules."""
+"""What a model computes, traced by torch.fx, and where it can be cut."""
 
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -122,16 +122,31 @@ def module_ends(trace: Trace, model: nn.Module) -> dict[str, int]:
 
 def alone(trace: Trace) -> list[int]:
     """The places behind whose node its value carries everything onward."""
-    place = {node: number for number, node in enumerate(trace.nodes)}
+    free = {node for node in trace.nodes[1:] if node.op in ("placeholder", "get_attr")}
+    free |= sides(trace)
+    place = {node: -1 if node in free else number for number, node in enumerate(trace.nodes)}
     last = {node: max((place[u] for u in node.users), default=-1) for node in trace.nodes}
     live: set[fx.Node] = set()
     found = []
     for number, node in enumerate(trace.nodes):
         live = {other for other in live if last[other] > number}
-        if last[node] > number and node.op != "get_attr" and not _is_option(node, trace):
+        if last[node] > number and node not in free:
             live.add(node)
         if node.op.startswith("call_") and live == {node}:
             found.append(number)
+    return found
+
+
+def sides(trace: Trace) -> set[fx.Node]:
+    """The image's shape and numbers made of it, which any piece can find again."""
+    image, *rest = trace.nodes
+    found: set[fx.Node] = set()
+    for node in rest:
+        asks = node.target == "size" or (node.target is getattr and node.args[1] == "shape")
+        counts = getattr(node.target, "__module__", "") in ("_operator", "builtins", "math")
+        given = node.all_input_nodes
+        if (given == [image] and asks) or (given and counts and found.issuperset(given)):
+            found.add(node)
     return found
 
 
@@ -147,90 +162,3 @@ def spans(trace: Trace, model: nn.Module) -> dict[str, tuple[int, int]]:
                 if name in known:
                     found[name] = (found.get(name, (number,))[0], number)
     return found
-
-
-def _is_option(node: fx.Node, trace: Trace) -> bool:
-    """Whether a node is an argument of the model beside the image, which stays at its default."""
-    return node.op == "placeholder" and node is not trace.nodes[0]
-
-
-def traced_pieces(model: nn.Module, trace: Trace, names: list[str]) -> list[fx.GraphModule]:
-    """The graph of a model in pieces that end with these modules; the rest, if any, at last."""
-    ends, (start, *rest) = module_ends(trace, model), trace.nodes
-    defaults = {n: n.args[0] if n.args else None for n in rest if n.op == "placeholder"}
-    if missing := [name for name in names if name not in ends]:
-        raise UserError(f"at: behind {missing[0]} more than one value is in use in training")
-    given, first, found = start, 1, []
-    for end in [*(ends[name] for name in names), len(trace.nodes) - 1]:
-        nodes = [node for node in trace.nodes[first : end + 1] if node not in defaults]
-        last = nodes.pop().args[0] if nodes[-1].op == "output" else nodes[-1]
-        if not isinstance(last, fx.Node):
-            raise UserError(f"{type(model).__name__}: gives a {type(last).__name__}, not logits")
-        if nodes:
-            found.append(piece(model, given, nodes, last, defaults))
-        given, first = last, end + 1
-    return found
-
-
-def piece(
-    model: nn.Module,
-    given: fx.Node,
-    nodes: list[fx.Node],
-    last: fx.Node,
-    defaults: dict[fx.Node, Any],
-) -> fx.GraphModule:
-    """Some nodes of a model as a module that holds the model's own submodules.
-
-    Args:
-        model: the network.
-        given: the node whose value the module takes.
-        nodes: what it computes, in order.
-        last: the node whose value it gives.
-        defaults: values of nodes that are options of the network.
-    """
-    graph = fx.Graph()
-    copies: dict[fx.Node, Any] = defaults | {given: graph.placeholder("x")}
-
-    def copy(node: fx.Node) -> Any:
-        if node not in copies:  # a parameter that was fetched before
-            copies[node] = graph.node_copy(node, copy)
-        return copies[node]
-
-    for node in nodes:
-        copy(node)
-    graph.output(copies[last])
-    return fx.GraphModule(model, graph)
-
-
-class ByMode(nn.Module):
-    """Two traces of the same submodules: a function such as dropout is traced as it is called."""
-
-    def __init__(self, judging: fx.GraphModule, learning: fx.GraphModule) -> None:
-        super().__init__()
-        self.traces = (judging, learning)  # no submodules: parts keep their names in the model
-        self._modules, self._parameters = judging._modules, judging._parameters
-        self._buffers = judging._buffers
-
-    def forward(self, *x: Tensor) -> Tensor:
-        """The trace of the mode that the block is in."""
-        judging, learning = self.traces
-        found: Tensor = (learning if self.training else judging)(*x)
-        return found
-
-
-def move_buffers(
-    module: nn.Module, moved: Mapping[str, Tensor], fn: Callable[[Tensor], Tensor]
-) -> None:
-    """Let the traces in a module follow its model, whose buffers are replaced when it moves.
-
-    Args:
-        module: a block.
-        moved: the model's buffers by name, as they are now.
-        fn: for constants that are the trace's own.
-    """
-    found = [part for part in module.modules() if isinstance(part, fx.GraphModule)]
-    found += [one for part in module.modules() if isinstance(part, ByMode) for one in part.traces]
-    for trace in found:
-        for path, buffer in list(trace.named_buffers(remove_duplicate=False)):
-            owner, _, name = path.rpartition(".")
-            trace.get_submodule(owner)._buffers[name] = moved.get(path, fn(buffer))

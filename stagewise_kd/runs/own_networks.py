@@ -11,9 +11,10 @@ from stagewise_kd.data.batches import unit_images
 from stagewise_kd.data.loaders import Data, Feed
 from stagewise_kd.methods.method import Method, about, takes
 from stagewise_kd.networks.blocks import IMAGE, Block, BlockNet, usual_norm
-from stagewise_kd.networks.cutting import cannot_take, cut, known_cut
+from stagewise_kd.networks.cutting import bare, cannot_take, cut, known_cut, origin_of
 from stagewise_kd.networks.from_libraries import found_origin
 from stagewise_kd.networks.headed import with_head
+from stagewise_kd.networks.outputs import Logits
 from stagewise_kd.system.errors import UserError
 
 At = Sequence[str] | Sequence[Sequence[str]] | None
@@ -35,7 +36,7 @@ def own_networks(
     method: Method,
     head: str | None,
 ) -> tuple[BlockNet, BlockNet | None]:
-    """Copies of both networks as blocks.
+    """Copies of both networks as blocks, in float32.
 
     Args:
         student: the network to train.
@@ -86,20 +87,22 @@ def _as_blocks(
 ) -> BlockNet:
     if not isinstance(net, nn.Module):
         raise UserError(f"{who}: a {type(net).__name__}; expected a network, a torch.nn.Module")
-    copy = deepcopy(net).cpu()
+    copy = deepcopy(bare(net)).cpu().float()
     if isinstance(copy, BlockNet):
         return _normalized(copy, images, norm)
     copy.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     mean, std = values(images, norm)
-    if at is None and not (cuts or known_cut(copy)):
-        return BlockNet(copy, [Block("model", copy, (IMAGE,), "head")], mean, std)
     example = (unit_images(images) - column(mean)) / column(std)
     example = example.expand(2, -1, -1, -1)
     try:
-        found = cut(copy, example, at, mean=mean, std=std)
+        if at is None and not (cuts or known_cut(copy)):
+            found = BlockNet(copy, [Block("model", Logits(copy), (IMAGE,), "head")], mean, std)
+        else:
+            found = cut(copy, example, at, mean=mean, std=std)
+        origin = found.origin or origin_of(found, example)
+        found.origin = origin or found_origin(copy, example, at, mean, std)
     except UserError as error:
         raise UserError(f"{who}: {error}") from None
-    found.origin = found.origin or found_origin(copy, example, at, mean, std)
     return found
 
 

@@ -12,9 +12,10 @@ from stagewise_kd.data.batches import unit_images
 from stagewise_kd.data.loaders import Feed
 from stagewise_kd.data.own_splits import Given, own_images
 from stagewise_kd.networks.blocks import BlockNet, usual_norm
-from stagewise_kd.networks.cutting import cannot_take, known_cut
+from stagewise_kd.networks.cutting import bare, cannot_take, known_cut
 from stagewise_kd.networks.from_libraries import found_origin
 from stagewise_kd.networks.origin import Origin
+from stagewise_kd.networks.outputs import logits_of
 from stagewise_kd.networks.shrunk import Recipe, cut_again, cuts, shrunk_origin
 from stagewise_kd.runs.own_networks import Norm, column, values
 from stagewise_kd.sizing.alternatives import Own, alternatives
@@ -79,7 +80,7 @@ def shrink(
             raise UserError(f"{name}={steps}: give a whole number from 0 up")
     if not isinstance(model, nn.Module):
         raise UserError(f"model: a {type(model).__name__}; expected a network, a torch.nn.Module")
-    copy = deepcopy(model).cpu().eval()
+    copy = deepcopy(bare(model)).cpu().float().eval()
     net = copy.model if isinstance(copy, BlockNet) else copy
     taken = _as_taken(copy, images, Norm(mean, std), seed)
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -104,7 +105,7 @@ def _with_origin(
     """The network, which `cut` can tell what rebuilds it; as blocks where the whole one was."""
     shape = tuple(example.shape[1:])
     built = whole.origin if isinstance(whole, BlockNet) else _built_by(whole, example)
-    origin = shrunk_origin(built, recipe, shape) if built and recipe is not None else None
+    origin = None if recipe is None else shrunk_origin(built, recipe, found, shape)
     if isinstance(whole, BlockNet):
         again = cuts(built.arguments) if built and origin else {}
         return cut_again(found, whole, shape, origin, **again)
@@ -115,6 +116,8 @@ def _with_origin(
 
 def _built_by(whole: nn.Module, example: Tensor) -> Origin | None:
     norm = usual_norm(example.shape[1])
+    if isinstance(carried := getattr(whole, "origin", None), Origin):  # of one that was shrunk
+        return carried
     known = known_cut(whole)
     built = known(whole, *norm).origin if known else None
     return built or found_origin(whole, example, None, *norm)
@@ -136,7 +139,7 @@ def _check(net: nn.Module, images: Tensor) -> None:
     """See that the network takes the images and gives logits."""
     try:
         with torch.inference_mode():
-            logits = net(images[:1])
+            logits = logits_of(net(images[:1]))
     except Exception as error:  # of the user's own network any
         raise cannot_take(type(net).__name__, images.shape[1:], error) from None
     if not isinstance(logits, Tensor) or logits.ndim not in (2, 4):

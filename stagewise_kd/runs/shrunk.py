@@ -14,8 +14,8 @@ from stagewise_kd.data.batches import unit_images
 from stagewise_kd.data.loaders import Data, Feed
 from stagewise_kd.data.samples import Samples, Source
 from stagewise_kd.networks.blocks import BlockNet
-from stagewise_kd.networks.origin import Origin, rebuild
-from stagewise_kd.networks.shrunk import cut_again, cuts, plain, shrunk_origin
+from stagewise_kd.networks.origin import rebuild
+from stagewise_kd.networks.shrunk import cut_again, cuts, shrunk_origin
 from stagewise_kd.runs.front_end import FrontEnd
 from stagewise_kd.runs.shrink import MOST
 from stagewise_kd.sizing.alternatives import Choices, alternatives
@@ -146,14 +146,11 @@ def _as_blocks(
 ) -> BlockNet:
     """The smaller network as blocks; with random weights where those are asked for."""
     whole, recipe = teacher.origin, smaller.recipe or ()
-    if whole is None:  # of the user's own code
-        own = {"class": type(teacher.model).__qualname__, "recipe": plain(recipe)}
-        return cut_again(
-            smaller.model, teacher, shape, Origin(None, own), **cuts(config["teacher"])
-        )
-    origin = shrunk_origin(whole, recipe, shape)
+    origin = shrunk_origin(whole, recipe, smaller.model, shape)
+    if origin.build is None:  # of the user's own code
+        return cut_again(smaller.model, teacher, shape, origin, **cuts(config["teacher"]))
     if config["student"]["init"] == "random":
         torch.manual_seed(config["seed"])
         net: BlockNet = rebuild(origin.build, origin.arguments)
         return net
-    return cut_again(smaller.model, teacher, shape, origin, **cuts(whole.arguments))
+    return cut_again(smaller.model, teacher, shape, origin, **cuts(origin.arguments["arguments"]))

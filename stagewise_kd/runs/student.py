@@ -11,6 +11,7 @@ from stagewise_kd.data.image_files import sides
 from stagewise_kd.data.preparing import Preprocess
 from stagewise_kd.networks.blocks import Block, BlockNet
 from stagewise_kd.networks.origin import rebuild
+from stagewise_kd.networks.outputs import Logits
 from stagewise_kd.networks.shrunk import apply
 from stagewise_kd.system.checkpoints import read_weights
 from stagewise_kd.system.errors import UserError
@@ -165,7 +166,7 @@ def _built(
         if not isinstance(whole, nn.Module):
             raise UserError("factory: give a function that returns the network, or its class")
         apply(whole, described["network"].get("recipe", ()))
-        net = BlockNet(whole, [Block("model", whole, ("image",), "head")], (0.0,), (1.0,))
+        net = BlockNet(whole, [Block("model", Logits(whole), ("image",), "head")], (0.0,), (1.0,))
     for name in ("mean", "std"):
         values = torch.tensor(described[name]).view(-1, 1, 1)
         net.register_buffer(name, values, persistent=False)

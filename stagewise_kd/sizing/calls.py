@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from stagewise_kd.networks.outputs import logits_of
 from stagewise_kd.networks.tracing import forwards, modes_kept
 
 
@@ -74,5 +75,5 @@ def recorded(
 
     noting = {one: partial(note, path, one.forward) for path, one in modules.items()}
     with modes_kept(model), torch.no_grad(), forwards(noting):
-        logits = model.eval()(images)
+        logits = logits_of(model.eval()(images))
     return found, logits

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from stagewise_kd.networks.outputs import logits_of
 from stagewise_kd.sizing.alternatives import KEEP, Choices
 from stagewise_kd.sizing.choice import Losses, frontier
 from stagewise_kd.sizing.costs import Costs
@@ -71,4 +72,4 @@ def points(
 
 @torch.inference_mode()
 def _logits(model: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    return torch.cat([model(part) for part in torch.split(images, BATCH)])
+    return torch.cat([logits_of(model(part)) for part in torch.split(images, BATCH)])

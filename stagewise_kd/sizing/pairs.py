@@ -15,7 +15,9 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 from stagewise_kd.networks.cost import macs
-from stagewise_kd.networks.tracing import Trace, modes_kept, piece, traces
+from stagewise_kd.networks.outputs import logits_of
+from stagewise_kd.networks.pieces import piece
+from stagewise_kd.networks.tracing import Trace, modes_kept, traces
 from stagewise_kd.sizing.calls import Call
 from stagewise_kd.sizing.hidden import hidden
 from stagewise_kd.sizing.layers import mixes
@@ -41,29 +43,36 @@ def gathered(model: nn.Module, example: Tensor) -> tuple[nn.Module, list[str]]:
         example: images as the model takes them, (B, C, H, W).
     """
     try:
-        trace = traces(model, WHOLE)[0]
+        trace, learning = traces(model, WHOLE)
     except UserError:
         return model, []
     with modes_kept(model), torch.no_grad():
         model.eval()
-        worth = _worth(model, trace, example)
+        worth = _worth(model, trace, learning, example)
         if not worth:
             return model, []
         net, names = _with_pairs(model, trace, _apart(worth))
-        same = all(net(x).allclose(model(x), atol=1e-5) for x in (example, example[:1]))
+        same = all(
+            logits_of(net(x)).allclose(logits_of(model(x)), atol=1e-5)
+            for x in (example, example[:1])
+        )
     return (net, names) if same else (model, [])
 
 
-def _worth(model: nn.Module, trace: Trace, example: Tensor) -> dict[Span, float]:
-    """The multiply-adds of each pair whose inner channels can be fewer."""
+def _worth(model: nn.Module, trace: Trace, learning: Trace, example: Tensor) -> dict[Span, float]:
+    """The multiply-adds of each pair whose inner channels can be fewer, in training too."""
+    nodes = learning.nodes
+    there = {(nodes[a].target, nodes[b].target) for a, b in _spans(model, nodes)}
     run = fx.Interpreter(fx.GraphModule(model, trace.nodes[0].graph), garbage_collect_values=False)
     run.run(example)
     found: dict[Span, float] = {}
     for span in _spans(model, trace.nodes):
         first, last = (trace.nodes[place] for place in span)
+        ends = (first.target, last.target)
+        if ends not in there:  # a head of training alone reads what is between
+            continue
         call = Call((run.env[_given(trace, span)],), {}, run.env[last])
         pair = _pair(model, trace, span)
-        ends = (first.target, last.target)
         if any(ends[0] in one.makes and ends[1] in one.reads for one in hidden(pair, call)):
             found[span] = macs(partial(call.again, pair))
     return found

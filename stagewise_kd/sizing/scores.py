@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from stagewise_kd.methods.losses import soft_cross_entropy
+from stagewise_kd.networks.outputs import logits_of
 from stagewise_kd.networks.tracing import forwards, modes_kept
 from stagewise_kd.sizing.alternatives import KEEP, Choices
 from stagewise_kd.sizing.calls import judging, recorded
@@ -88,7 +89,7 @@ def _of_batch(
             away = float((output - call.output).square().sum())
             given = known | {choices.path: partial(_replayed, output)}
             with forwards({modules[path]: replay for path, replay in given.items()}):
-                kl = float(divergence(model(images), logits)) * len(images)
+                kl = float(divergence(logits_of(model(images)), logits)) * len(images)
             yield choices.path, name, [kl, away, float(call.output.square().sum())]
         known[choices.path] = partial(_replayed, call.output)
 

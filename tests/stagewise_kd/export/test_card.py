@@ -101,7 +101,7 @@ def abroad(told: dict, out) -> dict:
 def test_a_network_that_no_library_builds_says_so(tmp_path):
     net = resnet("resnet10", 2)
     recipe = [["layer4.0", {"conv1": [256, 64], "bn1": [64, 64], "conv2": [64, 512]}]]
-    origin = shrunk_origin(net.origin, recipe, (3, 32, 32))
+    origin = shrunk_origin(net.origin, recipe, net.model, (3, 32, 32))
     small = cut_again(apply(net.model, recipe), net, (3, 32, 32), origin)
     run = saved(tmp_path / "run", small, "classification", 32)
     write_card(run, {"student": "mine"})

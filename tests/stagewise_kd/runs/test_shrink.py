@@ -72,7 +72,8 @@ def test_a_shrunk_network_is_cut_and_its_folder_opened_again(tmp_path):
     assert blocks.origin.arguments["build"] == teacher.origin.build
 
 
-def test_a_library_network_is_shrunk_and_distilled_and_opened_without_its_code(tmp_path):
+@pytest.mark.parametrize("method", ["stagewise", "hinton"])
+def test_a_library_network_is_shrunk_and_distilled_and_opened_without_its_code(tmp_path, method):
     torch.manual_seed(0)
     teacher = timm.create_model("test_efficientnet", num_classes=3)
     x = torch.randint(0, 256, (12, 3, 32, 32), dtype=torch.uint8)
@@ -81,13 +82,26 @@ def test_a_library_network_is_shrunk_and_distilled_and_opened_without_its_code(t
     data = [(image, number % 3) for number, image in enumerate(x)]
     for name, net in (("shrunk", student), ("whole", deepcopy(teacher))):
         options = {"steps": 1, "batch_size": 4, "out": tmp_path / name}
-        run = cls_kd.distill(net, teacher, data, **options)
+        run = cls_kd.distill(net, teacher, data, method=method, **options)
         loaded = skd.load(tmp_path / name)
         assert type(loaded) is type(teacher) and _params(loaded) == _params(net)
         given = torch.rand(2, 3, 32, 32)
         with torch.no_grad():
             assert loaded(given).equal(run.student(given))
     assert run.result["student"] == run.result["teacher"] == "timm/test_efficientnet"
+
+
+def test_a_network_of_ones_own_is_shrunk_twice_and_opened_by_what_made_the_whole(tmp_path):
+    torch.manual_seed(0)
+    teacher, x = chain(depth=6), images(12)
+    smaller = skd.shrink(teacher, x, params=0.9, repair_steps=0)
+    smallest = skd.shrink(smaller, x, params=0.8, repair_steps=0)
+    assert _params(smallest) < _params(smaller) < _params(teacher)
+    data = [(image, number % 2) for number, image in enumerate(x)]
+    run = cls_kd.distill(smallest, teacher, data, steps=1, batch_size=4, out=tmp_path / "run")
+    loaded = skd.load(tmp_path / "run", factory=lambda: chain(depth=6))
+    with torch.no_grad():
+        assert loaded.eval()(x).equal(run.student(x))
 
 
 def test_latency_is_kept_as_it_is_measured():

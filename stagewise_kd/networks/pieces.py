@@ -1,0 +1,109 @@
+"""A traced model in pieces: modules that hold the model's own submodules."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor, fx, nn
+
+from stagewise_kd.networks.tracing import Trace, module_ends, sides
+from stagewise_kd.system.errors import UserError
+
+
+def traced_pieces(model: nn.Module, trace: Trace, names: list[str]) -> list[fx.GraphModule]:
+    """The graph of a model in pieces that end with these modules; the rest, if any, at last.
+
+    A piece takes what the one before gives, and the image where it needs its height and width.
+    """
+    ends, (start, *rest) = module_ends(trace, model), trace.nodes
+    defaults = {n: n.args[0] if n.args else None for n in rest if n.op == "placeholder"}
+    free = sides(trace) | {*defaults}
+    if missing := [name for name in names if name not in ends]:
+        raise UserError(f"at: behind {missing[0]} more than one value is in use in training")
+    given, first, found = start, 1, []
+    for end in [*(ends[name] for name in names), len(trace.nodes) - 1]:
+        nodes = [node for node in trace.nodes[first : end + 1] if node not in free]
+        last = nodes.pop().args[0] if nodes[-1].op == "output" else nodes[-1]
+        if not isinstance(last, fx.Node):
+            raise UserError(f"{type(model).__name__}: gives a {type(last).__name__}, not logits")
+        if nodes:
+            found.append(piece(model, given, nodes, last, defaults, start))
+        given, first = last, end + 1
+    return found
+
+
+def piece(
+    model: nn.Module,
+    given: fx.Node,
+    nodes: list[fx.Node],
+    last: fx.Node,
+    defaults: dict[fx.Node, Any],
+    image: fx.Node | None = None,
+) -> fx.GraphModule:
+    """Some nodes of a model as a module that holds the model's own submodules.
+
+    Args:
+        model: the network.
+        given: the node whose value the module takes.
+        nodes: what it computes, in order.
+        last: the node whose value it gives.
+        defaults: values of nodes that are options of the network.
+        image: what the module takes beside, if it needs its sides.
+    """
+    graph = fx.Graph()
+    copies: dict[fx.Node, Any] = defaults | {given: graph.placeholder("x")}
+    if image and image is not given:
+        copies[image] = graph.placeholder("image")
+
+    def copy(node: fx.Node) -> Any:
+        if node not in copies:  # a parameter that was fetched before, or a side of the image
+            copies[node] = graph.node_copy(node, copy)
+        return copies[node]
+
+    for node in nodes:
+        copy(node)
+    graph.output(copies[last])
+    if image and not copies[image].users:
+        graph.erase_node(copies[image])
+    return fx.GraphModule(model, graph)
+
+
+class ByMode(nn.Module):
+    """Two traces of the same submodules: a function such as dropout is traced as it is called."""
+
+    def __init__(self, judging: fx.GraphModule, learning: fx.GraphModule) -> None:
+        super().__init__()
+        self.traces = (judging, learning)  # no submodules: parts keep their names in the model
+        self._modules, self._parameters = judging._modules, judging._parameters
+        self._buffers = judging._buffers
+
+    def forward(self, *x: Tensor) -> Tensor:
+        """The trace of the mode that the block is in."""
+        judging, learning = self.traces
+        trace = learning if self.training else judging
+        found: Tensor = trace(*x[: count_of_inputs(trace)])
+        return found
+
+
+def count_of_inputs(piece: nn.Module) -> int:
+    """How many features a piece takes."""
+    traces = piece.traces if isinstance(piece, ByMode) else [piece]
+    graphs = [trace.graph for trace in traces if isinstance(trace, fx.GraphModule)]
+    return max((sum(n.op == "placeholder" for n in g.nodes) for g in graphs), default=1)
+
+
+def move_buffers(
+    module: nn.Module, moved: Mapping[str, Tensor], fn: Callable[[Tensor], Tensor]
+) -> None:
+    """Let the traces in a module follow its model, whose buffers are replaced when it moves.
+
+    Args:
+        module: a block.
+        moved: the model's buffers by name, as they are now.
+        fn: for constants that are the trace's own.
+    """
+    found = [part for part in module.modules() if isinstance(part, fx.GraphModule)]
+    found += [one for part in module.modules() if isinstance(part, ByMode) for one in part.traces]
+    for trace in found:
+        for path, buffer in list(trace.named_buffers(remove_duplicate=False)):
+            owner, _, name = path.rpartition(".")
+            trace.get_submodule(owner)._buffers[name] = moved.get(path, fn(buffer))
