@@ -10,6 +10,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torchvision.models.resnet import ResNet
 
 from stagewise_kd.networks.blocks import IMAGE, Block, BlockNet
+from stagewise_kd.networks.branching import branching_blocks
 from stagewise_kd.networks.chain import chain_pieces
 from stagewise_kd.networks.origin import Origin, rebuild
 from stagewise_kd.networks.outputs import logits_of, only_logits
@@ -69,8 +70,12 @@ def cut(
         if not _is_same(net, example):
             raise
         return net
-    ends = _ends(model, judging, learning, example, at)
-    net = BlockNet(model, _blocks(_traced(model, judging, learning, ends)), mean, std, origin)
+    forks = at is None and logits.ndim == 4
+    found = branching_blocks(model, judging, learning, example) if forks else []
+    if not found:
+        ends = _ends(model, judging, learning, example, at)
+        found = _blocks(_traced(model, judging, learning, ends))
+    net = BlockNet(model, found, mean, std, origin)
     if not _is_same(net, example):
         raise UserError(
             f"{type(net.model).__name__}: its blocks do not compute what it computes; give blocks "
@@ -84,7 +89,8 @@ def cut(
 def bare(model: nn.Module) -> nn.Module:
     """The network that torch.compile, DataParallel or DistributedDataParallel has wrapped."""
     while isinstance(model, DataParallel | DistributedDataParallel) or hasattr(model, "_orig_mod"):
-        model = getattr(model, "_orig_mod", None) or model.module
+        inside: Any = getattr(model, "_orig_mod", None) or model.module
+        model = inside
     return model
 
 

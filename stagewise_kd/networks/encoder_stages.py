@@ -1,6 +1,5 @@
 """Encoders of segmentation-models-pytorch as blocks, one for each feature that they list."""
 
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 from segmentation_models_pytorch.encoders.mix_transformer import LayerNorm
@@ -8,7 +7,7 @@ from segmentation_models_pytorch.encoders.resnet import ResNetEncoder
 from torch import fx, nn
 
 from stagewise_kd.networks.blocks import IMAGE, Block
-from stagewise_kd.networks.pieces import ByMode
+from stagewise_kd.networks.pieces import branch
 from stagewise_kd.networks.tracing import Trace, traces
 
 STAGES = ("full", "stem", "layer1", "layer2", "layer3", "layer4")  # by strides 1, 2, 4, … 32
@@ -34,7 +33,7 @@ def encoder_stages(model: Any) -> list[Block | None]:
         STAGES, encoder.out_channels, judging[1], learning[1], strict=False
     ):
         is_stage = width > 0 and nodes[0] not in known[0]
-        found.append(_stage(model, name, known, nodes) if is_stage else None)
+        found.append(Block(name, *branch(model, known, nodes, WHERE)) if is_stage else None)
         if is_stage:
             for given, node in zip(known, nodes, strict=True):
                 given[node] = name
@@ -45,46 +44,6 @@ def _listed(trace: Trace) -> tuple[Trace, list[fx.Node]]:
     """A trace, and the nodes of the features that it ends with."""
     features: Any = trace.nodes[-1].args[0]
     return trace, list(features)
-
-
-def _stage(
-    model: nn.Module, name: str, known: list[dict[fx.Node, str]], nodes: list[fx.Node]
-) -> Block:
-    """The block of a feature; one that computes the same in both modes is traced once."""
-    (judging, reads), (learning, _) = (
-        _piece(model, given, node) for given, node in zip(known, nodes, strict=True)
-    )
-    same = judging.code == learning.code
-    return Block(name, judging if same else ByMode(judging, learning), reads)
-
-
-def _piece(
-    model: nn.Module, given: Mapping[fx.Node, str], wanted: fx.Node
-) -> tuple[fx.GraphModule, tuple[str, ...]]:
-    """What computes a node from those of the given ones that it depends on, and their names."""
-    needed = {*_behind(wanted, given)}
-    nodes = [node for node in wanted.graph.nodes if node in needed]
-    reads = [node for node in nodes if node in given]
-    graph = fx.Graph()
-    copies = {node: graph.placeholder(given[node]) for node in reads}
-    for node in nodes:
-        if node not in copies:
-            copies[node] = graph.node_copy(node, copies.__getitem__)
-            if node.op in ("call_module", "get_attr"):
-                copies[node].target = f"{WHERE}{node.target}"
-    graph.output(copies[wanted])
-    return fx.GraphModule(model, graph), tuple(given[node] for node in reads)
-
-
-def _behind(wanted: fx.Node, given: Mapping[fx.Node, str]) -> Iterator[fx.Node]:
-    """A node and all that it depends on, back to the given ones."""
-    ahead, seen = [wanted], {wanted}
-    while ahead:
-        node = ahead.pop()
-        yield node
-        more = [] if node in given else [n for n in node.all_input_nodes if n not in seen]
-        ahead += more
-        seen |= {*more}
 
 
 def _resnet_stages(encoder: Any) -> list[Block]:

@@ -85,9 +85,11 @@ def _is_chain(net: BlockNet) -> bool:
 
 
 def _origin(student: BlockNet, teacher: BlockNet, image: Shape) -> Origin | None:
-    if not all(net.origin and net.origin.build for net in (student, teacher)):
+    if student.origin is None or teacher.origin is None:
         return None
     origins = {"student": student.origin, "teacher": teacher.origin}
+    if any(origin.build is None for origin in origins.values()):
+        return None
     arguments: dict[str, Any] = {
         name: {"build": origin.build, "arguments": origin.arguments}
         for name, origin in origins.items()

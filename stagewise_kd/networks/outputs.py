@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
+from stagewise_kd.networks.pieces import behind
 from stagewise_kd.networks.tracing import Trace
 
 NAMES = ("out", "logits")  # of torchvision's segmentation networks; of transformers
@@ -45,12 +46,9 @@ def only_logits(trace: Trace) -> Trace:
     logits = first_of(tuple(given.args) if named else given)
     if logits is given or not isinstance(logits, fx.Node):
         return trace
-    behind, ahead = set(), [output]
-    while ahead:
-        ahead += {*ahead.pop().all_input_nodes} - behind
-        behind |= {*ahead}
+    made = {*behind(output, ())} - {output, trace.nodes[0]}
     output.args = (logits,)
     for node in reversed(trace.nodes):
-        if node in behind and not node.users and node.op != "placeholder":
+        if node in made and not node.users:
             output.graph.erase_node(node)
     return Trace(list(output.graph.nodes), trace.paths)

@@ -1,7 +1,6 @@
 """A traced model in pieces: modules that hold the model's own submodules."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from torch import Tensor, fx, nn
 
@@ -14,9 +13,7 @@ def traced_pieces(model: nn.Module, trace: Trace, names: list[str]) -> list[fx.G
 
     A piece takes what the one before gives, and the image where it needs its height and width.
     """
-    ends, (start, *rest) = module_ends(trace, model), trace.nodes
-    defaults = {n: n.args[0] if n.args else None for n in rest if n.op == "placeholder"}
-    free = sides(trace) | {*defaults}
+    ends, start, free = module_ends(trace, model), trace.nodes[0], sides(trace)
     if missing := [name for name in names if name not in ends]:
         raise UserError(f"at: behind {missing[0]} more than one value is in use in training")
     given, first, found = start, 1, []
@@ -26,7 +23,7 @@ def traced_pieces(model: nn.Module, trace: Trace, names: list[str]) -> list[fx.G
         if not isinstance(last, fx.Node):
             raise UserError(f"{type(model).__name__}: gives a {type(last).__name__}, not logits")
         if nodes:
-            found.append(piece(model, given, nodes, last, defaults, start))
+            found.append(piece(model, given, nodes, last, start))
         given, first = last, end + 1
     return found
 
@@ -36,7 +33,6 @@ def piece(
     given: fx.Node,
     nodes: list[fx.Node],
     last: fx.Node,
-    defaults: dict[fx.Node, Any],
     image: fx.Node | None = None,
 ) -> fx.GraphModule:
     """Some nodes of a model as a module that holds the model's own submodules.
@@ -46,15 +42,14 @@ def piece(
         given: the node whose value the module takes.
         nodes: what it computes, in order.
         last: the node whose value it gives.
-        defaults: values of nodes that are options of the network.
         image: what the module takes beside, if it needs its sides.
     """
     graph = fx.Graph()
-    copies: dict[fx.Node, Any] = defaults | {given: graph.placeholder("x")}
+    copies = {given: graph.placeholder("x")}
     if image and image is not given:
         copies[image] = graph.placeholder("image")
 
-    def copy(node: fx.Node) -> Any:
+    def copy(node: fx.Node) -> fx.Node:
         if node not in copies:  # a parameter that was fetched before, or a side of the image
             copies[node] = graph.node_copy(node, copy)
         return copies[node]
@@ -65,6 +60,55 @@ def piece(
     if image and not copies[image].users:
         graph.erase_node(copies[image])
     return fx.GraphModule(model, graph)
+
+
+def branch(
+    model: nn.Module,
+    given: Sequence[Mapping[fx.Node, str]],
+    wanted: Sequence[fx.Node],
+    where: str = "",
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """What computes a node from those of the given ones that it depends on, and their names.
+
+    Args:
+        model: the network.
+        given: names of nodes, in its trace in eval mode and in that in training.
+        wanted: the node, in each.
+        where: path in the model of the module that was traced, with a dot.
+    """
+    (judging, reads), (learning, _) = (
+        _cone(model, names, node, where) for names, node in zip(given, wanted, strict=True)
+    )
+    same = judging.code == learning.code
+    return judging if same else ByMode(judging, learning), reads
+
+
+def _cone(
+    model: nn.Module, given: Mapping[fx.Node, str], wanted: fx.Node, where: str
+) -> tuple[fx.GraphModule, tuple[str, ...]]:
+    needed = {*behind(wanted, given)}
+    nodes = [node for node in wanted.graph.nodes if node in needed]
+    reads = [node for node in nodes if node in given]
+    graph = fx.Graph()
+    copies = {node: graph.placeholder(given[node].replace(".", "_")) for node in reads}
+    for node in nodes:
+        if node not in copies:
+            copies[node] = graph.node_copy(node, copies.__getitem__)
+            if node.op in ("call_module", "get_attr"):
+                copies[node].target = f"{where}{node.target}"
+    graph.output(copies[wanted])
+    return fx.GraphModule(model, graph), tuple(given[node] for node in reads)
+
+
+def behind(wanted: fx.Node, given: Collection[fx.Node]) -> Iterator[fx.Node]:
+    """A node and all that it depends on, back to the given ones."""
+    ahead, seen = [wanted], {wanted}
+    while ahead:
+        node = ahead.pop()
+        yield node
+        more = [] if node in given else [n for n in node.all_input_nodes if n not in seen]
+        ahead += more
+        seen |= {*more}
 
 
 class ByMode(nn.Module):

@@ -62,7 +62,7 @@ def stage_ends(
 
 
 def _body(model: nn.Module, judging: Trace, learning: Trace, example: Tensor) -> Body:
-    shapes = _shapes(model, judging, example)
+    shapes = shapes_of(model, judging, example)
     sizes = _sizes(judging, shapes, model, tuple(example.shape[1:]))
     found, in_training = module_ends(judging, model), module_ends(learning, model)
     ends: dict[int, list[str]] = defaultdict(list)
@@ -94,7 +94,8 @@ class _Shapes(fx.Interpreter):
         return value
 
 
-def _shapes(model: nn.Module, trace: Trace, example: Tensor) -> dict[fx.Node, Shape]:
+def shapes_of(model: nn.Module, trace: Trace, example: Tensor) -> dict[fx.Node, Shape]:
+    """The shape of each value of a network, of one image."""
     with modes_kept(model), torch.inference_mode():
         runner = _Shapes(fx.GraphModule(model.eval(), trace.nodes[0].graph))
         runner.run(example)

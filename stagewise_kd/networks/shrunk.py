@@ -99,8 +99,8 @@ def _merged(net: BlockNet) -> set[str]:
 
 
 def _ends(model: nn.Module, like: BlockNet) -> list[str] | None:
-    """The modules that end the blocks of a network, of one that was cut by their names."""
-    names = [*like.of_role("encoder")]
+    """The modules that end the blocks of a network, of a chain that was cut by their names."""
+    names = [] if like.of_role("decoder") else [*like.of_role("encoder")]
     known = {name for name, _ in model.named_modules()}
     return names if names and {*names} <= known and known_cut(model) is None else None
 

@@ -122,8 +122,7 @@ def module_ends(trace: Trace, model: nn.Module) -> dict[str, int]:
 
 def alone(trace: Trace) -> list[int]:
     """The places behind whose node its value carries everything onward."""
-    free = {node for node in trace.nodes[1:] if node.op in ("placeholder", "get_attr")}
-    free |= sides(trace)
+    free = {node for node in trace.nodes if node.op == "get_attr"} | sides(trace)
     place = {node: -1 if node in free else number for number, node in enumerate(trace.nodes)}
     last = {node: max((place[u] for u in node.users), default=-1) for node in trace.nodes}
     live: set[fx.Node] = set()

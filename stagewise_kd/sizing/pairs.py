@@ -119,7 +119,7 @@ def _given(trace: Trace, span: Span) -> fx.Node:
 def _pair(model: nn.Module, trace: Trace, span: Span) -> fx.GraphModule:
     """The nodes of a pair as a module."""
     nodes = trace.nodes[span.first : span.last + 1]
-    return piece(model, _given(trace, span), nodes, nodes[-1], {})
+    return piece(model, _given(trace, span), nodes, nodes[-1])
 
 
 def _apart(worth: Mapping[Span, float]) -> list[Span]:
