@@ -62,7 +62,7 @@ def cut(
     if not isinstance(logits, Tensor):
         raise UserError(f"{type(model).__name__} gives a {type(logits).__name__}; expected logits")
     try:
-        judging, learning = (only_logits(trace) for trace in traces(model, no_trace))
+        judging, learning = (only_logits(trace) for trace in traces(model, no_trace, example))
     except UserError:
         if not (chain := chain_pieces(model, at or ())):
             raise

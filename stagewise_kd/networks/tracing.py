@@ -5,11 +5,14 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, fx, nn
 from torchvision.models.feature_extraction import NodePathTracer
 
 from stagewise_kd.networks.trace_faults import cannot_be_traced
 from stagewise_kd.system.errors import UserError, listed
+
+CALLED, ASKED = nn.Module.__call__, nn.Module.__getattr__  # torch.fx replaces them while it traces
 
 
 class Skip(nn.Module):
@@ -28,15 +31,18 @@ class Trace(NamedTuple):
 
 
 class _Tracer(NodePathTracer):  # type: ignore[misc]
-    """Leaves modules of some names and classes as they are, and what timm says of its own."""
+    """Leaves modules of some names and classes as they are, and what timm says of its own.
 
-    def __init__(self, leaves: Collection[str | type[nn.Module]]) -> None:
+    What a network decides by the shapes of its features it decides as for an example.
+    """
+
+    def __init__(self, leaves: Collection[str | type[nn.Module]], example: Tensor | None) -> None:
         functions, modules = _not_traced()
         modules += [leaf for leaf in leaves if not isinstance(leaf, str)]
         super().__init__(  # type: ignore[no-untyped-call]
             autowrap_functions=functions, leaf_modules=modules
         )
-        self._leaves = leaves
+        self._leaves, self._example = leaves, example
 
     def is_leaf_module(self, m: nn.Module, module_qualname: str) -> bool:
         """Whether a module is one node of the trace."""
@@ -49,15 +55,54 @@ class _Tracer(NodePathTracer):  # type: ignore[misc]
             self.graph.erase_node(other.node)
         return (root_fn, args[:2]) if args[2:] else (function, args)
 
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        """Whether something holds that no tensor is compared for."""
+        value = self._known(obj)
+        return bool(value if isinstance(value, bool | int) else super().to_bool(obj))
+
+    def iter(self, obj: Any) -> Iterator[Any]:
+        """The parts of a shape."""
+        value = self._known(obj)
+        if not isinstance(value, tuple | list):
+            return super().iter(obj)  # type: ignore[no-any-return]
+        return iter([obj[place] for place in range(len(value))])
+
+    def _known(self, obj: fx.Proxy) -> Any:
+        """What a value is for the example."""
+        if self._example is None:
+            return None
+        graph, copies = fx.Graph(), dict[fx.Node, fx.Node]()
+        graph.graph_copy(self.graph, copies)
+        graph.output(copies[obj.node])
+        fork = torch.random.fork_rng(devices=[])
+        with _as_ever(), modes_kept(self.root), torch.inference_mode(), fork:
+            whole = fx.GraphModule(self.root.eval(), graph)
+            whole.graph.eliminate_dead_code()
+            return fx.Interpreter(whole).run(self._example)
+
+
+@contextmanager
+def _as_ever() -> Iterator[None]:
+    """Modules are called, not traced, in the middle of a trace."""
+    traced = nn.Module.__call__, nn.Module.__getattr__
+    nn.Module.__call__, nn.Module.__getattr__ = CALLED, ASKED  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        nn.Module.__call__, nn.Module.__getattr__ = traced  # type: ignore[method-assign]
+
 
 def traces(
-    model: nn.Module, no_trace: Collection[str | type[nn.Module]] = ()
+    model: nn.Module,
+    no_trace: Collection[str | type[nn.Module]] = (),
+    example: Tensor | None = None,
 ) -> tuple[Trace, Trace]:
     """What a model computes in eval mode, and what in training; its modes stay as they are.
 
     Args:
         model: the network.
         no_trace: names or classes of modules that stay whole.
+        example: images (B, C, H, W), for what depends on their size.
 
     Raises:
         UserError: it cannot be traced; names the line of its code, and the ways out.
@@ -66,7 +111,8 @@ def traces(
     if unknown := names - {name for name, _ in model.named_modules()}:
         raise UserError(f"no_trace: {type(model).__name__} has no module {listed([*unknown])}")
     with modes_kept(model):
-        return _trace(model.eval(), no_trace), _trace(model.train(), no_trace)
+        judging = _trace(model.eval(), no_trace, example)
+        return judging, _trace(model.train(), no_trace, example)
 
 
 @contextmanager
@@ -95,8 +141,10 @@ def forwards(functions: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None
                 module.forward = forward
 
 
-def _trace(model: nn.Module, no_trace: Collection[str | type[nn.Module]]) -> Trace:
-    tracer = _Tracer(no_trace)
+def _trace(
+    model: nn.Module, no_trace: Collection[str | type[nn.Module]], example: Tensor | None
+) -> Trace:
+    tracer = _Tracer(no_trace, example)
     try:
         graph = tracer.trace(model)
     except Exception as error:  # whatever the model's own code raises on a value that is none yet

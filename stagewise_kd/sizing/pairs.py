@@ -43,7 +43,7 @@ def gathered(model: nn.Module, example: Tensor) -> tuple[nn.Module, list[str]]:
         example: images as the model takes them, (B, C, H, W).
     """
     try:
-        trace, learning = traces(model, WHOLE)
+        trace, learning = traces(model, WHOLE, example)
     except UserError:
         return model, []
     with modes_kept(model), torch.no_grad():

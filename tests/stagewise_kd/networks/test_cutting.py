@@ -213,3 +213,41 @@ def test_heads_of_other_traces_are_copied():
     teacher, student = (cut(kind(), IMAGES, ["stem", "last"]) for kind in (Dropping, Plain))
     copy_block(teacher, student, "head")
     assert student.model.fc.weight.equal(teacher.model.fc.weight)
+
+
+class Deciding(nn.Module):
+    """Decides by shapes, as padding and assertions do, in the middle of its layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8))
+        self.last, self.fc = nn.Conv2d(8, 16, 3, 2, 1), nn.Linear(16, 5)
+
+    def forward(self, x):
+        assert x.shape[2] % 4 == 0, "give multiples of 4"
+        x = F.dropout(self.stem(x), 0.5, self.training)
+        if x.shape[-1] != 12:
+            x = F.interpolate(x, size=(12, 12))
+        for side in x.shape[2:]:
+            assert side > 4
+        return self.fc(self.last(x).mean((2, 3)))
+
+
+def test_what_a_model_decides_by_shapes_is_decided_as_for_the_example():
+    torch.manual_seed(0)
+    model = Deciding().train()
+    before, state = deepcopy(model.state_dict()), torch.get_rng_state()
+    net = cut(model, IMAGES, ["stem", "last"])
+    assert torch.get_rng_state().equal(state) and model.training
+    assert all(value.equal(before[name]) for name, value in model.state_dict().items())
+    assert net.eval().features({"image": IMAGES}, {"last"})["last"].shape[2:] == (6, 6)
+    assert net(IMAGES).equal(model.eval()(IMAGES))
+
+
+def test_what_a_model_decides_by_its_features_cannot_be_traced():
+    class Seeing(Deciding):
+        def forward(self, x):
+            return super().forward(2 * x if x.mean() > 0 else x)
+
+    with pytest.raises(UserError, match=r"Seeing cannot be traced.*x.mean\(\) > 0"):
+        cut(Seeing(), IMAGES)
