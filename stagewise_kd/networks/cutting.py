@@ -1,6 +1,6 @@
 """Any model as blocks: cut where a single tensor carries everything onward."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -13,12 +13,12 @@ from stagewise_kd.networks.blocks import IMAGE, Block, BlockNet
 from stagewise_kd.networks.branching import branching_blocks
 from stagewise_kd.networks.chain import chain_pieces
 from stagewise_kd.networks.origin import Origin, rebuild
-from stagewise_kd.networks.outputs import logits_of, only_logits
+from stagewise_kd.networks.outputs import only_logits, output, taken
 from stagewise_kd.networks.pieces import ByMode, count_of_inputs, traced_pieces
 from stagewise_kd.networks.places import stage_ends
 from stagewise_kd.networks.resnet import resnet_blocks
-from stagewise_kd.networks.tracing import Trace, modes_kept, module_ends, traces
-from stagewise_kd.system.errors import UserError, first_line
+from stagewise_kd.networks.tracing import Trace, module_ends, traces
+from stagewise_kd.system.errors import UserError
 
 SHOWN = 12  # places that a message names
 
@@ -39,8 +39,9 @@ def cut(
         model: any network that gives logits.
         example: images as the model takes them, (B, C, H, W).
         at: names of the modules at whose ends it is cut, as in `named_modules`; what comes after
-            the last one is the head. None: behind the last stage of each resolution, or where a
-            network keeps its resolution, as a ViT does, in parts of as many blocks.
+            the last one is the head. None: behind the last stage of each resolution; where a
+            network keeps its resolution, as a ViT does, in parts of as many blocks; where one of
+            maps reads features again, as a U-Net does, as encoder, decoder and head.
         mean: per-channel mean of the input, for images in [0, 1]; by default they are taken as
             they are.
         std: per-channel standard deviation, likewise.
@@ -52,13 +53,13 @@ def cut(
         UserError: the network cannot be traced, cannot take the example, or cannot be cut.
     """
     model = bare(model)
-    if at is None and (blocks := known_cut(model)) is not None:
-        net = blocks(model, mean, std)
+    if at is None and (known := known_cut(model)) is not None:
+        net = known(model, mean, std)
         net.origin = origin or origin_of(net, example)
         return net
     if isinstance(at, str) or (at is not None and not at):
         raise UserError(f"at={at!r}: give a list of names of modules, such as ['layer1']")
-    logits = _taken(model, example)
+    logits = taken(model, example)
     if not isinstance(logits, Tensor):
         raise UserError(f"{type(model).__name__} gives a {type(logits).__name__}; expected logits")
     try:
@@ -71,19 +72,15 @@ def cut(
             raise
         return net
     forks = at is None and logits.ndim == 4
-    found = branching_blocks(model, judging, learning, example) if forks else []
-    if not found:
-        ends = _ends(model, judging, learning, example, at)
-        found = _blocks(_traced(model, judging, learning, ends))
-    net = BlockNet(model, found, mean, std, origin)
-    if not _is_same(net, example):
-        raise UserError(
-            f"{type(net.model).__name__}: its blocks do not compute what it computes; give blocks "
-            "of your own: BlockNet(model, [Block(…), …], mean, std)"
-        )
-    if at is None:
-        net.origin = origin or origin_of(net, example)
-    return net
+    for blocks in _cuts(model, judging, learning, example, at, forks):
+        net = BlockNet(model, blocks, mean, std, origin)
+        if _is_same(net, example):
+            net.origin = origin or (origin_of(net, example) if at is None else None)
+            return net
+    raise UserError(
+        f"{type(model).__name__}: its blocks do not compute what it computes; give blocks of your "
+        "own: BlockNet(model, [Block(…), …], mean, std)"
+    )
 
 
 def bare(model: nn.Module) -> nn.Module:
@@ -104,6 +101,21 @@ def known_cut(model: nn.Module) -> Callable[..., BlockNet] | None:
 
         return as_blocks
     return None
+
+
+def _cuts(
+    model: nn.Module,
+    judging: Trace,
+    learning: Trace,
+    example: Tensor,
+    at: Sequence[str] | None,
+    forks: bool,
+) -> Iterator[list[Block]]:
+    """Ways to see a network as blocks, those first that tell more of it."""
+    if forks and (found := branching_blocks(model, judging, learning, example)):
+        yield found
+    ends = _ends(model, judging, learning, example, at)
+    yield _blocks(_traced(model, judging, learning, ends))
 
 
 def _ends(
@@ -183,27 +195,11 @@ def _is_same(net: BlockNet, example: Tensor) -> bool:
     """Whether the blocks compute what the model computes, bit for bit."""
     image = example * net.std + net.mean
     # the example, as it is rounded on the way through the normalization
-    whole = _taken(net.model, (image - net.mean) / net.std)
+    whole = taken(net.model, (image - net.mean) / net.std)
     try:
         return isinstance(whole, Tensor) and whole.equal(output(net, image))
     except Exception:  # of modules that are no chain any
         return False
-
-
-def _taken(model: nn.Module, images: Tensor) -> Any:
-    try:
-        return output(model, images)
-    except Exception as error:  # of the user's own code any
-        raise cannot_take(type(model).__name__, images.shape[1:], error) from None
-
-
-def cannot_take(name: str, shape: Sequence[int], error: Exception) -> UserError:
-    """What to raise where a network fails on images (C, H, W)."""
-    grey = "; a network of three channels takes grey images as image.expand(3, -1, -1)"
-    return UserError(
-        f"{name} cannot take images of {tuple(shape)} (channels, height, width): "
-        f"{first_line(error)}{grey if shape[0] == 1 else ''}"
-    )
 
 
 def origin_of(net: BlockNet, example: Tensor) -> Origin | None:
@@ -234,11 +230,5 @@ def computes_the_same(again: nn.Module, model: nn.Module, example: Tensor) -> bo
         again.load_state_dict(model.state_dict(), assign=True)
     except RuntimeError:
         return False
-    expected = _taken(model, example)
+    expected = taken(model, example)
     return isinstance(expected, Tensor) and expected.equal(output(again, example))
-
-
-def output(model: nn.Module, images: Tensor) -> Any:
-    """The logits that a model gives in eval mode; its modes stay as they are."""
-    with modes_kept(model), torch.inference_mode():
-        return logits_of(model.eval()(images))

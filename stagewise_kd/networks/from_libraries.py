@@ -10,9 +10,10 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models import get_model_builder, get_model_weights, list_models
 
-from stagewise_kd.networks.cutting import computes_the_same, output
+from stagewise_kd.networks.cutting import computes_the_same
 from stagewise_kd.networks.libraries import library_model, library_origin
 from stagewise_kd.networks.origin import Origin
+from stagewise_kd.networks.outputs import output
 from stagewise_kd.system.errors import UserError
 
 CLASSES = 1000  # of ImageNet, which torchvision's numbers of parameters are told for

@@ -11,10 +11,10 @@ from stagewise_kd.data.batches import unit_images
 from stagewise_kd.data.loaders import Data, Feed
 from stagewise_kd.methods.method import Method, about, takes
 from stagewise_kd.networks.blocks import IMAGE, Block, BlockNet, usual_norm
-from stagewise_kd.networks.cutting import bare, cannot_take, cut, known_cut, origin_of
+from stagewise_kd.networks.cutting import bare, cut, known_cut, origin_of
 from stagewise_kd.networks.from_libraries import found_origin
 from stagewise_kd.networks.headed import with_head
-from stagewise_kd.networks.outputs import Logits
+from stagewise_kd.networks.outputs import Logits, cannot_take
 from stagewise_kd.system.errors import UserError
 
 At = Sequence[str] | Sequence[Sequence[str]] | None

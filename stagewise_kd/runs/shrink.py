@@ -12,10 +12,10 @@ from stagewise_kd.data.batches import unit_images
 from stagewise_kd.data.loaders import Feed
 from stagewise_kd.data.own_splits import Given, own_images
 from stagewise_kd.networks.blocks import BlockNet, usual_norm
-from stagewise_kd.networks.cutting import bare, cannot_take, known_cut
+from stagewise_kd.networks.cutting import bare, known_cut
 from stagewise_kd.networks.from_libraries import found_origin
 from stagewise_kd.networks.origin import Origin
-from stagewise_kd.networks.outputs import logits_of
+from stagewise_kd.networks.outputs import cannot_take, logits_of
 from stagewise_kd.networks.shrunk import Recipe, cut_again, cuts, shrunk_origin
 from stagewise_kd.runs.own_networks import Norm, column, values
 from stagewise_kd.sizing.alternatives import Own, alternatives
