@@ -21,6 +21,7 @@ from stagewise_kd.networks.tracing import Trace, module_ends, traces
 from stagewise_kd.system.errors import UserError
 
 SHOWN = 12  # places that a message names
+WITHOUT = "distill it by its logits, method=hinton, or give blocks of your own"
 
 
 def cut(
@@ -127,9 +128,9 @@ def _ends(
         names = _in_order(kind, at, dict(model.named_modules()), ends)
         return dict(zip(names, names, strict=True))
     if not (found := stage_ends(model, judging, learning, example)):
+        there = f"say where to cut it: at=[…] of {_listed([*ends])}" if ends else WITHOUT
         raise UserError(
-            f"{kind} has no module at whose end a map or tokens carry everything onward; say where "
-            f"to cut it: at=[…] of {_listed([*ends])}"
+            f"{kind} has no module at whose end a map or tokens carry everything onward; {there}"
         )
     return found
 

@@ -6,6 +6,7 @@ from torch import nn
 import seg_kd
 import stagewise_kd as skd
 from stagewise_kd.networks.cutting import cut
+from stagewise_kd.system.errors import UserError
 
 IMAGES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
@@ -127,6 +128,19 @@ def test_shrunk_blocks_of_a_unet_are_cut_alike():
     smaller = skd.shrink(net, IMAGES, macs=0.7, repair_steps=1)
     assert smaller.names == net.names
     assert [b.role for b in smaller.blocks.values()] == [b.role for b in net.blocks.values()]
+
+
+def test_branches_that_meet_at_the_end_alone_are_told_what_they_can_do():
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.other = UNet(), UNet()
+
+        def forward(self, x):
+            return self.one(x) + self.other(x)
+
+    with pytest.raises(UserError, match=r"Both has no module .* distill it by its logits"):
+        cut(Both(), IMAGES)
 
 
 def test_modules_that_are_called_twice_are_left_to_other_ways():
