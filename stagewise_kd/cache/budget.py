@@ -190,7 +190,9 @@ def described(chosen: set[Column], sizes: dict[Column, int], views: int, demand:
     shown = f"{views} view{'s' * (views > 1)}"
     if not parts:
         return f"nothing cached, {shown}; cache.budget_gb is too small"
-    return f"{' + '.join(parts)} cached, {shown}; est. {demand.speedup(chosen):.1f}× faster"
+    speedup = demand.speedup(chosen)
+    times = f"{speedup:.1f}" if speedup < 100 else "over 100"
+    return f"{' + '.join(parts)} cached, {shown}; est. {times}× faster"
 
 
 def _gigabytes(size: float) -> str:

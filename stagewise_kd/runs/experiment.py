@@ -1,7 +1,6 @@
 """One experiment from its parts to a finished run folder."""
 
 import math
-import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +24,7 @@ from stagewise_kd.runs.student import save_student
 from stagewise_kd.system.console import console
 from stagewise_kd.system.errors import UserError
 from stagewise_kd.system.files import write_json
-from stagewise_kd.system.processes import barrier, from_first, rank
+from stagewise_kd.system.processes import barrier, device_name, from_first, rank
 from stagewise_kd.system.run_folder import RunFolder, open_run, versions
 from stagewise_kd.training.norms import settled
 from stagewise_kd.training.score import AGREEMENT, TEACHER, scores
@@ -233,13 +232,6 @@ def _figures(setup: Setup, stages: list[dict[str, Any]]) -> dict[str, Any]:
         **val,
         "cost": costs(nets, setup.data.shape) | {"device": device_name(setup.device)},
     }
-
-
-def device_name(device: torch.device) -> str:
-    """The device's own name, as a reader of a table wants it."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{platform.processor() or platform.machine()} CPU, {torch.get_num_threads()} threads"
 
 
 def _totals(stages: list[dict[str, Any]]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from stagewise_kd.networks.origin import Origin
 from stagewise_kd.networks.outputs import cannot_take, logits_of
 from stagewise_kd.networks.shrunk import Recipe, cut_again, cuts, shrunk_origin
 from stagewise_kd.runs.own_networks import Norm, column, values
-from stagewise_kd.sizing.alternatives import Own, alternatives
+from stagewise_kd.sizing.alternatives import Own, alternatives, on_device
 from stagewise_kd.sizing.search import keep, repair, restored, scored, told, within
 from stagewise_kd.sizing.target import target_of
 from stagewise_kd.system.console import console
@@ -53,12 +54,12 @@ def shrink(
     keep within the target at the least loss are chosen, and their blocks repaired.
 
     Args:
-        model: the trained network; is left as it is.
+        model: the trained network; is left as it is. Where it lies its blocks are scored and timed.
         images: a map-style data set, a `DataLoader` over one, or a tensor (N, C, H, W), as
             `distill` takes them; at most 500 of them are used, labels never.
         macs: the target: a share of the network's multiply-adds, or a quantity such as "300M".
         params: or of its parameters: a share, or such as "5M".
-        latency: or of its time for one image on this machine: a share, or such as "8ms".
+        latency: or of its time for one image, where it lies: a share, or such as "8ms".
         repair_steps: of Adam for each block of the smaller network; 0 for none.
         score_steps: of a repair of each alternative before it is scored.
         at: names of the blocks; None: those that repeat or are residual, else neighbouring layers.
@@ -69,7 +70,7 @@ def shrink(
         out: a folder that keeps scores and choice; the same call goes on with them.
 
     Returns:
-        A network of the class of the given one, in eval mode; a `BlockNet` for one.
+        A network of the class of the given one, on its device, in eval mode; a `BlockNet` for one.
 
     Raises:
         UserError: no or several targets, one that nothing reaches, no images, no such block.
@@ -80,6 +81,7 @@ def shrink(
             raise UserError(f"{name}={steps}: give a whole number from 0 up")
     if not isinstance(model, nn.Module):
         raise UserError(f"model: a {type(model).__name__}; expected a network, a torch.nn.Module")
+    place = next((p.device for p in model.parameters()), torch.device("cpu"))
     copy = deepcopy(bare(model)).cpu().float().eval()
     net = copy.model if isinstance(copy, BlockNet) else copy
     taken = _as_taken(copy, images, Norm(mean, std), seed)
@@ -88,15 +90,18 @@ def shrink(
     folder = None if out is None else path_of(out)
     with torch.random.fork_rng(devices=[]):
         seen, space = alternatives(net, taken[:2], at, alternatives_of)
-        space, scores = scored(seen, space, taken, score_steps, seed, folder)
-        smaller = within(seen, space, scores.kl, target, taken[:1])
-        repair(seen, smaller, taken, repair_steps, seed)
-        smaller = restored(net, smaller)
+        seen, space = on_device(seen, space, place)
+        given = taken.to(place)
+        space, scores = scored(seen, space, given, score_steps, seed, folder)
+        smaller = within(seen, space, scores.kl, target, given[:1])
+        repair(seen, smaller, given, repair_steps, seed)
+        smaller = restored(net, replace(smaller, model=smaller.model.cpu()))
     if folder:
         keep(smaller, scores, folder)
     console.print("\n".join(told(smaller)), soft_wrap=True, highlight=False)
     found: Any = smaller.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    return _with_origin(found.eval().requires_grad_(), smaller.recipe, copy, taken[:2])
+    found = _with_origin(found.eval().requires_grad_(), smaller.recipe, copy, taken[:2])
+    return found.to(place)
 
 
 def _with_origin(

@@ -18,7 +18,7 @@ from stagewise_kd.networks.origin import rebuild
 from stagewise_kd.networks.shrunk import cut_again, cuts, shrunk_origin
 from stagewise_kd.runs.front_end import FrontEnd
 from stagewise_kd.runs.shrink import MOST
-from stagewise_kd.sizing.alternatives import Choices, alternatives
+from stagewise_kd.sizing.alternatives import Choices, alternatives, on_device
 from stagewise_kd.sizing.choice import Choice
 from stagewise_kd.sizing.costs import Costs
 from stagewise_kd.sizing.scores import Scores
@@ -26,7 +26,7 @@ from stagewise_kd.sizing.search import Smaller, built, restored, scored, told, w
 from stagewise_kd.sizing.target import Target, target_of
 from stagewise_kd.system.errors import UserError
 from stagewise_kd.system.names import SHRUNK, Config
-from stagewise_kd.system.processes import from_first, rank
+from stagewise_kd.system.processes import from_first, local_device, rank
 
 SCORES = Path("runs") / "scores"  # by what they depend on: all targets share them
 
@@ -74,7 +74,7 @@ def shrunk_student(
     with torch.random.fork_rng(devices=[]):
         net, space = space_of(config, teacher, images)
         if choice is None and rank() == 0:
-            choice = _chosen(config, net, space, images, target)
+            choice = _chosen(config, *on_the_runs(config, net, space, images), target)
         choice = from_first(choice)
         smaller = built(net, space, Choice(**choice["choice"]), Costs(**choice["costs"]))
         smaller = restored(teacher.model, smaller)
@@ -109,7 +109,7 @@ def scored_space(
 
     Args:
         config: the resolved config.
-        net: the teacher's network, on the CPU, as blocks are called in it.
+        net: the teacher's network as blocks are called in it.
         space: from `space_of`.
         images: as the network takes them.
     """
@@ -139,6 +139,14 @@ def space_of(config: Config, teacher: BlockNet, images: Tensor) -> tuple[nn.Modu
             "set decoder=shrunk"
         )
     return net, found
+
+
+def on_the_runs(
+    config: Config, net: nn.Module, space: Sequence[Choices], images: Tensor
+) -> tuple[nn.Module, list[Choices], Tensor]:
+    """All three on the device of the run, where they are scored and timed."""
+    device = local_device(config["trainer"])
+    return *on_device(net, space, device), images.to(device)
 
 
 def _as_blocks(

@@ -15,7 +15,7 @@ from stagewise_kd.comparison.sizes import draw_sizes
 from stagewise_kd.runs.build import build
 from stagewise_kd.runs.config import resolved
 from stagewise_kd.runs.front_end import FrontEnd, load_data
-from stagewise_kd.runs.shrunk import images_of, scored_space, space_of
+from stagewise_kd.runs.shrunk import images_of, on_the_runs, scored_space, space_of
 from stagewise_kd.runs.teacher import needs_teacher, trained_teacher
 from stagewise_kd.sizing.costs import costs_of
 from stagewise_kd.sizing.frontier import Point, points
@@ -52,6 +52,7 @@ def show_sizes(front_end: FrontEnd, cfg: DictConfig) -> None:
     kind: Kind = target[0] if target else "macs"
     with torch.random.fork_rng(devices=[]):
         net, space = space_of(config, teacher, images)
+        net, space, images = on_the_runs(config, net, space, images)
         space, scores = scored_space(config, net, space, images)
         costs = costs_of(kind, net, space, images[:1])
         found = points(net, space, scores.kl, costs, images[:MEASURED])

@@ -1,8 +1,10 @@
 """What may become of a block: left out, narrower inside, or whatever the user gives."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor, nn
 
 from stagewise_kd.networks.shrunk import DROP, Change
@@ -80,6 +82,29 @@ def alternatives(
         )
     calls = find_blocks(net, example, pairs)
     return net, [_choices(path, net.get_submodule(path), calls[path], None) for path in calls]
+
+
+def on_device(
+    model: nn.Module, space: Sequence[Choices], device: torch.device
+) -> tuple[nn.Module, list[Choices]]:
+    """A network on the CPU and the alternatives of its blocks; copies where the device is another.
+
+    Blocks are found on the CPU, where each call gives the same bits; they are measured anywhere.
+    """
+    if device.type == "cpu":
+        return model, [*space]
+    found = [
+        Choices(
+            choices.path,
+            choices.call.mapped(lambda tensor: tensor.to(device)),
+            {
+                name: replace(one, module=deepcopy(one.module).to(device))
+                for name, one in choices.alternatives.items()
+            },
+        )
+        for choices in space
+    ]
+    return deepcopy(model).to(device), found
 
 
 def _choices(path: str, block: nn.Module, call: Call, own: Own | None) -> Choices:

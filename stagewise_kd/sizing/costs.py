@@ -16,6 +16,7 @@ from stagewise_kd.networks.tracing import forwards, modes_kept
 from stagewise_kd.sizing.alternatives import KEEP, Choices
 from stagewise_kd.sizing.calls import judging
 from stagewise_kd.sizing.target import Kind
+from stagewise_kd.system.processes import device_name
 
 REPETITIONS = 20
 WARM_UP = 3
@@ -30,12 +31,14 @@ class Costs:
         whole: of the network as it is.
         blocks: by path of a block and name of an alternative.
         factor: by which latencies of the parts were multiplied, so that they add up to the whole.
+        device: on which latencies were measured.
     """
 
     kind: Kind
     whole: float
     blocks: dict[str, dict[str, float]]
     factor: float = 1.0
+    device: str = ""
 
     @property
     def rest(self) -> float:
@@ -104,7 +107,7 @@ def _latencies(model: nn.Module, space: Sequence[Choices], image: Tensor) -> Cos
         c.path: {name: factor * float(usual[name][2 * i + 1]) for name in c.alternatives}
         for i, c in enumerate(space)
     }
-    return Costs("latency", median, blocks, factor)
+    return Costs("latency", median, blocks, factor, device_name(image.device))
 
 
 def _parts(model: nn.Module, space: Sequence[Choices], name: str, image: Tensor) -> list[float]:
@@ -138,6 +141,6 @@ def milliseconds(run: Callable[[], Any]) -> float:
 
 def _clock() -> float:
     """Seconds, once a GPU has done all that it was given."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
     return time.perf_counter()

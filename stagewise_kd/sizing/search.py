@@ -192,8 +192,8 @@ def told(smaller: Smaller) -> list[str]:
     costs, choice = smaller.costs, smaller.choice
     lines = [f"{path}: {name}" for path, name in choice.chosen.items() if name != KEEP]
     share = choice.cost / costs.whole
-    threads = f" with {torch.get_num_threads()} threads" if costs.kind == "latency" else ""
-    total = f"{shown(costs.kind, choice.cost)}{threads}, {share:.1%} of the network's"
+    device = costs.device and f" ({costs.device})"
+    total = f"{shown(costs.kind, choice.cost)}{device}, {share:.1%} of the network's"
     return [*lines, f"{total}; predicted loss {choice.loss:.3g}"]
 
 

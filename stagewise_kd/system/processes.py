@@ -1,6 +1,7 @@
 """Several processes on one run: who is first, and how the others start."""
 
 import os
+import platform
 import socket
 import subprocess
 import sys
@@ -70,6 +71,15 @@ def local_device(trainer: dict[str, Any]) -> "torch.device":
     if not isinstance(devices, list):
         return found  # its current one
     return torch.device(found.type, devices[int(os.environ.get("LOCAL_RANK", 0))])
+
+
+def device_name(device: "torch.device") -> str:
+    """The device's own name, as a reader of a table wants it."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.processor() or platform.machine()} CPU, {torch.get_num_threads()} threads"
 
 
 @contextmanager

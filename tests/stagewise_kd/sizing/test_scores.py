@@ -9,7 +9,7 @@ from torch import nn
 
 from stagewise_kd.networks.hashes import weights_hash
 from stagewise_kd.sizing import scores as scoring
-from stagewise_kd.sizing.alternatives import alternatives
+from stagewise_kd.sizing.alternatives import alternatives, on_device
 from stagewise_kd.sizing.calls import Call
 from stagewise_kd.sizing.choice import choice_of
 from stagewise_kd.sizing.costs import costs_of
@@ -145,3 +145,15 @@ def test_calls_with_arguments_of_every_kind_are_joined():
         before = (block(x, y) - y[:, :2]).square().mean()
         after = (repaired(block, calls, 20, 0, lr=0.1)(x, y) - y[:, :2]).square().mean()
     assert after < before
+
+
+def test_elsewhere_there_are_copies_of_all():
+    net = chain()
+    model, space = alternatives(net, images(2))
+    copy, there = on_device(model, space, torch.device("meta"))
+    tensors = [*copy.parameters(), *(t for c in there for t in [*c.call.tensors, c.call.output])]
+    for choices in there:
+        tensors += [p for one in choices.alternatives.values() for p in one.module.parameters()]
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
+    assert {p.device.type for p in net.parameters()} == {"cpu"}
+    assert [c.alternatives.keys() for c in there] == [c.alternatives.keys() for c in space]
