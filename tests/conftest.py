@@ -12,6 +12,7 @@ from stagewise_kd.data.samples import Part
 from stagewise_kd.networks.blocks import Block, BlockNet
 
 os.environ["HYDRA_FULL_ERROR"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes that tests start
 torch.set_num_threads(1)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"

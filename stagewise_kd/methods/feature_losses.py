@@ -61,7 +61,8 @@ def flow(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
 def _flow(first: Tensor, second: Tensor) -> Tensor:
     sides = [min(pair) for pair in zip(first.shape[2:], second.shape[2:], strict=True)]
     one, two = (F.adaptive_max_pool2d(x.float(), sides).flatten(2) for x in (first, second))
-    return one @ two.transpose(1, 2) / one.shape[2]
+    with torch.autocast(one.device.type, enabled=False):  # which rounds products, float32 or not
+        return one @ two.transpose(1, 2) / one.shape[2]
 
 
 def channel_wise(student: Tensor, teacher: Tensor, temperature: float = 4.0) -> Tensor:

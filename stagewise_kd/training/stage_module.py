@@ -185,7 +185,8 @@ class StageModule(lightning.LightningModule):
 
     def _add(self, split: str, terms: dict[str, Tensor], batch: Batch) -> Tensor:
         """Add a batch to the sums of its split, on the device; gives the sum of the terms."""
-        values = torch.stack(list(terms.values()))
+        # in bfloat16, which a loss of one's own may be, a sum of an epoch ends at some hundreds
+        values = torch.stack([value.float() for value in terms.values()])
         figures = torch.cat((values.detach(), values.new_ones(1)))
         self._sums[split] = self._sums[split] + figures * len(batch.labels)
         return values.sum()

@@ -52,6 +52,13 @@ def test_flow_hand_computed():
     assert flow((one, two), teacher).item() == pytest.approx(5.5**2 + 1)
 
 
+def test_flow_is_not_rounded_by_autocast():
+    given = [[torch.rand(2, 8, 6, 6) * 10 for _ in range(2)] for _ in range(2)]
+    with torch.autocast("cpu", torch.bfloat16):
+        found = flow(*given)
+    assert found.item() == pytest.approx(flow(*given).item(), rel=1e-6)
+
+
 def test_flow_as_the_paper_writes_it():
     student = noise(2, 3, 4, 4), noise(2, 5, 2, 2, seed=1)
     teacher = noise(2, 3, 4, 4, seed=2), noise(2, 5, 2, 2, seed=3)

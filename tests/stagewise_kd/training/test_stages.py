@@ -348,3 +348,15 @@ def test_compiled_blocks_learn_the_same_or_are_done_without(tmp_path, capsys, mo
     )
     for key, value in plain.items():
         torch.testing.assert_close(value, compiled[key], rtol=1e-4, atol=1e-5)
+
+
+def test_means_of_a_loss_in_half_precision_count_every_batch():
+    setup = make_setup()
+    stage = Stage("a", ("a",), (Term("one", mse, "a", "a"),), 1, LOSS)
+    module = StageModule(
+        stage, setup.student, setup.teacher, torch.nn.ModuleDict(), setup.task, None, None, 0
+    )
+    batch = Batch(None, {}, {}, torch.zeros(8))
+    for _ in range(300):  # 2,400 images; of bfloat16 the largest whole numbers in a row end at 256
+        module._add("train", {"one": torch.tensor(1.0, dtype=torch.bfloat16)}, batch)
+    assert module._sums["train"].tolist() == [2400, 2400]
