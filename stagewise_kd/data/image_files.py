@@ -202,7 +202,7 @@ def content(images: Any, index: int) -> bytes:
     """What tells one image or label from another, without decoding a file."""
     if hasattr(images, "content"):
         return bytes(images.content(index))
-    value = torch.as_tensor(images[index]).contiguous()
+    value = torch.as_tensor(images[index]).cpu().contiguous()
     told = f"{tuple(value.shape)} {value.dtype} ".encode()
     return told + value.reshape(-1).view(torch.uint8).numpy().tobytes()
 

@@ -98,8 +98,10 @@ class Own(Dataset[Any]):
     def _batched(self, samples: list[Any]) -> list[Any]:
         try:
             batch = self._collate(samples)
-            parts = [*batch] if isinstance(batch, list | tuple) else [batch]
-            return [*parts[:1], *(torch.as_tensor(part) for part in parts[1:])]
+            images, *rest = batch if isinstance(batch, list | tuple) else [batch]
+            if isinstance(images, Tensor):  # of a GPU, or as numpy makes them
+                images = images.to("cpu", torch.float32 if images.is_floating_point() else None)
+            return [images, *(torch.as_tensor(part).cpu() for part in rest)]
         except (TypeError, ValueError, RuntimeError) as error:
             raise UserError(
                 f"samples that make no batch: {first_line(error)}; the data set gives images of "

@@ -97,7 +97,7 @@ def _latencies(model: nn.Module, space: Sequence[Choices], image: Tensor) -> Cos
     took: dict[str, list[list[float]]] = {name: [] for name in names}
     whole: list[float] = []
     for _ in range(WARM_UP + REPETITIONS):
-        whole.append(milliseconds(partial(model, image)))
+        whole.append(milliseconds(partial(model, image), image.device))
         for name in names:
             took[name].append(_parts(model, space, name, image))
     usual = {name: np.median(rounds[WARM_UP:], axis=0) for name, rounds in took.items()}
@@ -118,29 +118,29 @@ def _parts(model: nn.Module, space: Sequence[Choices], name: str, image: Tensor)
     marks: list[float] = []
 
     def timed(run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        marks.append(_clock())
+        marks.append(_clock(image.device))
         output = run(*args, **kwargs)
-        marks.append(_clock())
+        marks.append(_clock(image.device))
         return output
 
     chosen = {c.path: c.alternatives.get(name, c.alternatives[KEEP]).module for c in space}
     # taken before blocks get another `forward`, which "keep" would find otherwise
     runs = {path: partial(timed, judging(module).forward) for path, module in chosen.items()}
-    start = _clock()
+    start = _clock(image.device)
     with forwards({model.get_submodule(path): run for path, run in runs.items()}):
         model(image)
-    return [1000 * took for took in np.diff([start, *marks, _clock()])]
+    return [1000 * took for took in np.diff([start, *marks, _clock(image.device)])]
 
 
-def milliseconds(run: Callable[[], Any]) -> float:
-    """How long a function takes, with all that it leaves a GPU to do."""
-    start = _clock()
+def milliseconds(run: Callable[[], Any], device: torch.device) -> float:
+    """How long a function takes, with all that it leaves the device to do."""
+    start = _clock(device)
     run()
-    return 1000 * (_clock() - start)
+    return 1000 * (_clock(device) - start)
 
 
-def _clock() -> float:
+def _clock(device: torch.device) -> float:
     """Seconds, once a GPU has done all that it was given."""
-    if torch.accelerator.is_available():
-        torch.accelerator.synchronize()
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
     return time.perf_counter()

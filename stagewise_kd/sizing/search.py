@@ -183,7 +183,7 @@ def repair(model: nn.Module, smaller: Smaller, images: Tensor, steps: int, seed:
 def share_of_latency(smaller: nn.Module, model: nn.Module, image: Tensor) -> float:
     """How long one network takes, as a share of another, measured in turns."""
     nets = (smaller.eval(), model.eval())
-    pairs = [[milliseconds(partial(net, image)) for net in nets] for _ in range(ROUNDS)]
+    pairs = [[milliseconds(partial(net, image), image.device) for net in nets] for _ in range(ROUNDS)]
     return statistics.median(ours / theirs for ours, theirs in pairs[3:])
 
 

@@ -69,13 +69,13 @@ def _moved(plan: Plan, setup: Setup, teacher: BlockNet) -> float:
     if count < 2:
         return 0.0
     images = Feed(samples).load([View(0, number) for number in range(count)])[0]
-    given = {IMAGE: unit_images(images).to(teacher.mean.device)}
+    copy = deepcopy(teacher).to(setup.device).eval()
+    given = {IMAGE: unit_images(images).to(setup.device)}
     wanted = set().union(*(stage.taken(setup.student, teacher) for stage in plan))
-    usual = teacher.eval().features(given, wanted)
-    other = deepcopy(teacher)
-    for norm in _norms(other):
+    usual = copy.features(given, wanted)
+    for norm in _norms(copy):
         norm.train()
-    moved = other.features(given, wanted)
+    moved = copy.features(given, wanted)
     pairs = [(moved[name], usual[name]) for name in wanted]
     return max(
         float((a - b).square().mean() / b.square().mean().clamp_min(1e-12)) for a, b in pairs
