@@ -1,5 +1,6 @@
 """Shrinking from Python: a network and images in, a smaller network of its class out."""
 
+import math
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
@@ -20,13 +21,15 @@ from stagewise_kd.networks.outputs import cannot_take, logits_of
 from stagewise_kd.networks.shrunk import Recipe, cut_again, cuts, shrunk_origin
 from stagewise_kd.runs.own_networks import Norm, column, values
 from stagewise_kd.sizing.alternatives import Own, alternatives, on_device
+from stagewise_kd.sizing.calls import device_of
 from stagewise_kd.sizing.search import keep, repair, restored, scored, told, within
 from stagewise_kd.sizing.target import target_of
 from stagewise_kd.system.console import console
 from stagewise_kd.system.errors import UserError
 from stagewise_kd.system.files import path_of
 
-MOST = 500  # images that alternatives are scored on
+MOST = 500  # images that alternatives are scored on,
+MOST_BYTES = 2e9  # which take no more than these as float32
 REPAIR_STEPS = 200
 
 
@@ -81,7 +84,7 @@ def shrink(
             raise UserError(f"{name}={steps}: give a whole number from 0 up")
     if not isinstance(model, nn.Module):
         raise UserError(f"model: a {type(model).__name__}; expected a network, a torch.nn.Module")
-    place = next((p.device for p in model.parameters()), torch.device("cpu"))
+    place = device_of(model)
     copy = deepcopy(bare(model)).cpu().float().eval()
     net = copy.model if isinstance(copy, BlockNet) else copy
     taken = _as_taken(copy, images, Norm(mean, std), seed)
@@ -91,10 +94,9 @@ def shrink(
     with torch.random.fork_rng(devices=[]):
         seen, space = alternatives(net, taken[:2], at, alternatives_of)
         seen, space = on_device(seen, space, place)
-        given = taken.to(place)
-        space, scores = scored(seen, space, given, score_steps, seed, folder)
-        smaller = within(seen, space, scores.kl, target, given[:1])
-        repair(seen, smaller, given, repair_steps, seed)
+        space, scores = scored(seen, space, taken, score_steps, seed, folder)
+        smaller = within(seen, space, scores.kl, target, taken[:1])
+        repair(seen, smaller, taken, repair_steps, seed)
         smaller = restored(net, replace(smaller, model=smaller.model.cpu()))
     if folder:
         keep(smaller, scores, folder)
@@ -102,6 +104,11 @@ def shrink(
     found: Any = smaller.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     found = _with_origin(found.eval().requires_grad_(), smaller.recipe, copy, taken[:2])
     return found.to(place)
+
+
+def most_images(shape: Sequence[int]) -> int:
+    """How many images of a shape (C, H, W) alternatives are scored on."""
+    return max(1, min(MOST, int(MOST_BYTES / 4 / math.prod(shape))))
 
 
 def _with_origin(
@@ -130,7 +137,8 @@ def _built_by(whole: nn.Module, example: Tensor) -> Origin | None:
 
 def _as_taken(net: nn.Module, given: Given | Tensor, norm: Norm, seed: int) -> Tensor:
     """Some images as the network takes them."""
-    samples = own_images(given, seed, MOST)
+    shape = own_images(given, seed, 1)[0][0].shape
+    samples = own_images(given, seed, most_images(shape))
     images, _ = Feed(samples).load(range(len(samples)))
     if images.is_floating_point() and (norm.mean or norm.std):
         raise UserError("mean, std: are those of uint8 images; float images are taken as they are")

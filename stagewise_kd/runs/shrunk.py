@@ -17,7 +17,7 @@ from stagewise_kd.networks.blocks import BlockNet
 from stagewise_kd.networks.origin import rebuild
 from stagewise_kd.networks.shrunk import cut_again, cuts, shrunk_origin
 from stagewise_kd.runs.front_end import FrontEnd
-from stagewise_kd.runs.shrink import MOST
+from stagewise_kd.runs.shrink import most_images
 from stagewise_kd.sizing.alternatives import Choices, alternatives, on_device
 from stagewise_kd.sizing.choice import Choice
 from stagewise_kd.sizing.costs import Costs
@@ -74,7 +74,8 @@ def shrunk_student(
     with torch.random.fork_rng(devices=[]):
         net, space = space_of(config, teacher, images)
         if choice is None and rank() == 0:
-            choice = _chosen(config, *on_the_runs(config, net, space, images), target)
+            there = on_device(net, space, local_device(config["trainer"]))
+            choice = _chosen(config, *there, images, target)
         choice = from_first(choice)
         smaller = built(net, space, Choice(**choice["choice"]), Costs(**choice["costs"]))
         smaller = restored(teacher.model, smaller)
@@ -96,7 +97,8 @@ def images_of(
 ) -> Tensor:
     """Some train images as the teacher's network takes them, (N, C, H, W)."""
     part, names = source.train, data.splits["train"]
-    drawn = random.Random(config["seed"]).sample(sorted(names), min(MOST, len(names)))
+    most = min(most_images(data.shape), len(names))
+    drawn = random.Random(config["seed"]).sample(sorted(names), most)
     whole = front_end.make_views(config, source)[1]
     images, _ = Feed(Samples(part.take(sorted(drawn)), whole)).load(range(len(drawn)))
     return (unit_images(images) - teacher.mean) / teacher.std
@@ -139,14 +141,6 @@ def space_of(config: Config, teacher: BlockNet, images: Tensor) -> tuple[nn.Modu
             "set decoder=shrunk"
         )
     return net, found
-
-
-def on_the_runs(
-    config: Config, net: nn.Module, space: Sequence[Choices], images: Tensor
-) -> tuple[nn.Module, list[Choices], Tensor]:
-    """All three on the device of the run, where they are scored and timed."""
-    device = local_device(config["trainer"])
-    return *on_device(net, space, device), images.to(device)
 
 
 def _as_blocks(

@@ -15,8 +15,9 @@ from stagewise_kd.comparison.sizes import draw_sizes
 from stagewise_kd.runs.build import build
 from stagewise_kd.runs.config import resolved
 from stagewise_kd.runs.front_end import FrontEnd, load_data
-from stagewise_kd.runs.shrunk import images_of, on_the_runs, scored_space, space_of
+from stagewise_kd.runs.shrunk import images_of, scored_space, space_of
 from stagewise_kd.runs.teacher import needs_teacher, trained_teacher
+from stagewise_kd.sizing.alternatives import on_device
 from stagewise_kd.sizing.costs import costs_of
 from stagewise_kd.sizing.frontier import Point, points
 from stagewise_kd.sizing.search import keep, told, within
@@ -25,6 +26,7 @@ from stagewise_kd.system.console import console
 from stagewise_kd.system.errors import UserError
 from stagewise_kd.system.files import path_of, write_text, writing_into
 from stagewise_kd.system.names import Config, data_name, file_name
+from stagewise_kd.system.processes import local_device
 
 MEASURED = 100  # images
 
@@ -51,8 +53,8 @@ def show_sizes(front_end: FrontEnd, cfg: DictConfig) -> None:
     images = images_of(front_end, config, source, data, teacher)
     kind: Kind = target[0] if target else "macs"
     with torch.random.fork_rng(devices=[]):
-        net, space = space_of(config, teacher, images)
-        net, space, images = on_the_runs(config, net, space, images)
+        device = local_device(config["trainer"])
+        net, space = on_device(*space_of(config, teacher, images), device)
         space, scores = scored_space(config, net, space, images)
         costs = costs_of(kind, net, space, images[:1])
         found = points(net, space, scores.kl, costs, images[:MEASURED])

@@ -1,6 +1,6 @@
 """How a network calls its blocks, and what they give."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -45,6 +45,24 @@ class Call:
         """What a module gives for copies of these arguments."""
         call = self.mapped(Tensor.clone)  # it may write into what it is given
         return module(*call.args, **call.kwargs)
+
+
+def joined(several: Iterable[Call]) -> Call:
+    """Batches of calls as one; what is no tensor is that of the first."""
+    calls = [*several]
+
+    def whole(values: Sequence[Any]) -> Any:
+        tensors = [value for value in values if isinstance(value, Tensor)]
+        return torch.cat(tensors) if tensors else values[0]
+
+    args = tuple(whole(values) for values in zip(*(call.args for call in calls), strict=True))
+    kwargs = {name: whole([call.kwargs[name] for call in calls]) for name in calls[0].kwargs}
+    return Call(args, kwargs, whole([call.output for call in calls]))
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where a network lies."""
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
 def judging(module: nn.Module) -> nn.Module:

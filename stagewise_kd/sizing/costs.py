@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from stagewise_kd.networks.cost import macs, params
 from stagewise_kd.networks.tracing import forwards, modes_kept
 from stagewise_kd.sizing.alternatives import KEEP, Choices
-from stagewise_kd.sizing.calls import judging
+from stagewise_kd.sizing.calls import device_of, judging
 from stagewise_kd.sizing.target import Kind
 from stagewise_kd.system.processes import device_name
 
@@ -61,6 +61,7 @@ def costs_of(kind: Kind, model: nn.Module, space: Sequence[Choices], image: Tens
     """
     with modes_kept(model), torch.no_grad():
         model.eval()
+        image = image.to(device_of(model))
         if kind == "latency":
             return _latencies(model, space, image)
         return {"macs": _macs, "params": _params}[kind](model, space, image)

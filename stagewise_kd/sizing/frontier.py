@@ -1,6 +1,6 @@
 """What a network loses at each of several sizes, as its scores predict it and as it is measured."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 from stagewise_kd.networks.outputs import logits_of
 from stagewise_kd.sizing.alternatives import KEEP, Choices
+from stagewise_kd.sizing.calls import device_of
 from stagewise_kd.sizing.choice import Losses, frontier
 from stagewise_kd.sizing.costs import Costs
-from stagewise_kd.sizing.scores import divergence
+from stagewise_kd.sizing.scores import batch_size, divergence
 from stagewise_kd.sizing.search import built, progress
 
 SHARES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.25, 0.2, 0.15, 0.1)
-BATCH = 50
 
 
 @dataclass(frozen=True)
@@ -56,20 +56,25 @@ def points(
         images: to measure with, as the model takes them, (N, C, H, W).
         shares: the most that each may cost, of the whole.
     """
-    found = []
-    wanted = _logits(model, images)
     choices = frontier(costs, losses, shares)
-    with progress("measuring sizes") as note:
-        for done, choice in enumerate(choices):
-            note(done, len(choices))
-            logits = _logits(built(model, space, choice, costs).model, images)
-            same = (logits.argmax(1) == wanted.argmax(1)).float().mean()
-            changed = sum(name != KEEP for name in choice.chosen.values())
-            figures = (choice.cost / costs.whole, choice.loss, float(divergence(logits, wanted)))
-            found.append(Point(choice.cost, *figures, float(same), changed))
+    sums = torch.zeros(len(choices), 2)
+    with progress("measuring sizes") as note, torch.inference_mode():
+        for done, part in enumerate(parts := torch.split(images, batch_size(images))):
+            note(done, len(parts))
+            part = part.to(device_of(model))
+            wanted = logits_of(model(part))
+            for row, choice in zip(sums, choices, strict=True):
+                smaller = built(model, space, choice, costs).model
+                row += len(part) * _apart(logits_of(smaller(part)), wanted)
+    found = []
+    for (loss, same), choice in zip((sums / len(images)).tolist(), choices, strict=True):
+        changed = sum(name != KEEP for name in choice.chosen.values())
+        share = choice.cost / costs.whole
+        found.append(Point(choice.cost, share, choice.loss, loss, same, changed))
     return found
 
 
-@torch.inference_mode()
-def _logits(model: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    return torch.cat([logits_of(model(part)) for part in torch.split(images, BATCH)])
+def _apart(logits: Tensor, wanted: Tensor) -> Tensor:
+    """Divergence of logits from others, and the share of which both choose the same class."""
+    same = (logits.argmax(1) == wanted.argmax(1)).float().mean()
+    return torch.stack([divergence(logits, wanted), same]).cpu()

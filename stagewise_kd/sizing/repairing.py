@@ -4,8 +4,9 @@ A block learns what the network gives at its place; where the next blocks are le
 gives behind them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -13,21 +14,19 @@ from torch.nn import functional as F
 
 from stagewise_kd.networks.shrunk import DROP
 from stagewise_kd.sizing.alternatives import KEEP, Alternative, Choices
-from stagewise_kd.sizing.calls import Call, judging, recorded
+from stagewise_kd.sizing.calls import Call, device_of, joined, judging, recorded
 
 BATCH = 64
 LR = 1e-3
 
 
 @torch.enable_grad()
-def repaired(
-    block: nn.Module, calls: Sequence[Call], steps: int, seed: int, lr: float = LR
-) -> nn.Module:
+def repaired(block: nn.Module, call: Call, steps: int, seed: int, lr: float = LR) -> nn.Module:
     """A copy of a block after some steps of Adam; normalization statistics stay.
 
     Args:
         block: what takes the place of the network's own.
-        calls: batches of what it is called with, and what it should give.
+        call: what it is called with, sample by sample, and what it should give; may lie elsewhere.
         steps: of Adam; 0 for none.
         seed: of the order.
         lr: the highest learning rate of a one-cycle schedule.
@@ -36,16 +35,16 @@ def repaired(
     parameters = [p.requires_grad_() for p in copy.parameters()]
     if not steps or not parameters:
         return copy
-    whole = _joined(calls)
-    count, scale = len(whole.output), whole.output.square().mean()
+    device = parameters[0].device
+    count, scale = len(call.output), call.output.square().mean().to(device)
     draw = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(parameters, lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps + 1)
     for _ in range(steps):
-        picked = torch.randperm(count, generator=draw)[:BATCH].to(whole.output.device)
-        call = whole.mapped(lambda x, picked=picked: x[picked])  # type: ignore[misc]
+        picked = torch.randperm(count, generator=draw)[:BATCH].to(call.output.device)
+        some = call.mapped(lambda x, picked=picked: x[picked].to(device))  # type: ignore[misc]
         judging(copy)  # LeViT's kind of attention forgets what it has kept for eval mode
-        loss = F.mse_loss(copy(*call.args, **call.kwargs), call.output) / scale
+        loss = F.mse_loss(copy(*some.args, **some.kwargs), some.output) / scale
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -53,20 +52,22 @@ def repaired(
     return judging(copy)
 
 
-def features(model: nn.Module, path: str, images: Tensor, batch: int = 100) -> list[Call]:
-    """What a block of a network is called with for some images, and what it gives."""
-    return [recorded(model, [path], part)[0][path][0] for part in torch.split(images, batch)]
+def features(model: nn.Module, path: str, images: Tensor) -> Iterator[Call]:
+    """What a block of a network is called with, and what it gives; batches, kept on the CPU."""
+    for part in torch.split(images, BATCH):
+        calls, _ = recorded(model, [path], part.to(device_of(model)))
+        yield calls[path][0].mapped(Tensor.cpu)
 
 
 def repair_alone(
     model: nn.Module, choices: Choices, images: Tensor, steps: int, seed: int
 ) -> Choices:
     """The alternatives of a block, repaired alone on what the whole network feeds the block."""
-    calls = features(model, choices.path, images)
+    call = joined(features(model, choices.path, images))
     found = {
         name: one
         if name == KEEP
-        else Alternative(name, repaired(one.module, calls, steps, seed), one.change)
+        else Alternative(name, repaired(one.module, call, steps, seed), one.change)
         for name, one in choices.alternatives.items()
     }
     return Choices(choices.path, choices.call, found)
@@ -92,13 +93,14 @@ def repair_all(
         seed: of the order of images.
         note: is told how much is done, of how much.
     """
-    targets = _targets(smaller, chosen, images[:2])
+    targets = _targets(smaller, chosen, images[:2].to(device_of(model)))
     for done, (path, target) in enumerate(targets.items()):
         note(done, len(targets))
-        wanted = features(model, target, images)
-        given = features(smaller, path, images)
-        calls = [Call(a.args, a.kwargs, b.output) for a, b in zip(given, wanted, strict=True)]
-        smaller.set_submodule(path, repaired(smaller.get_submodule(path), calls, steps, seed))
+        given = joined(replace(call, output=None) for call in features(smaller, path, images))
+        wanted = joined(Call((), {}, call.output) for call in features(model, target, images))
+        call = replace(given, output=wanted.output)
+        smaller.set_submodule(path, repaired(smaller.get_submodule(path), call, steps, seed))
+        del given, wanted, call  # before those of the next block, which are as large
     note(len(targets), len(targets))
 
 
@@ -115,15 +117,3 @@ def _targets(smaller: nn.Module, chosen: Mapping[str, str], example: Tensor) -> 
             found[last] = path
     first = next((n for n, p in enumerate(found) if found[p] != p or chosen[p] != KEEP), len(found))
     return dict([*found.items()][first:])
-
-
-def _joined(calls: Sequence[Call]) -> Call:
-    """Several batches as one."""
-
-    def whole(values: Sequence[object]) -> object:
-        tensors = [value for value in values if isinstance(value, Tensor)]
-        return torch.cat(tensors) if tensors else values[0]
-
-    args = tuple(whole(values) for values in zip(*(call.args for call in calls), strict=True))
-    kwargs = {name: whole([call.kwargs[name] for call in calls]) for name in calls[0].kwargs}
-    return Call(args, kwargs, torch.cat([call.output for call in calls]))

@@ -13,10 +13,10 @@ from stagewise_kd.methods.losses import soft_cross_entropy
 from stagewise_kd.networks.outputs import logits_of
 from stagewise_kd.networks.tracing import forwards, modes_kept
 from stagewise_kd.sizing.alternatives import KEEP, Choices
-from stagewise_kd.sizing.calls import judging, recorded
+from stagewise_kd.sizing.calls import device_of, judging, recorded
 from stagewise_kd.system.files import read_json, write_json
 
-BATCH = 50  # images whose features are held at a time
+BATCH = 50  # images of 224 by 224 pixels, or fewer larger ones, whose features are held at a time
 divergence = partial(soft_cross_entropy, temperature=1.0)
 Table = dict[str, dict[str, float]]
 
@@ -54,8 +54,9 @@ def score(
     """
     found = (read_json(kept) if kept else None) or {"images": 0, "sums": {}}
     sums: dict[str, dict[str, list[float]]] = found["sums"]
-    for start in range(found["images"], len(images), BATCH):
-        batch = images[start : start + BATCH]
+    size, device = batch_size(images), device_of(model)
+    for start in range(found["images"], len(images), size):
+        batch = images[start : start + size].to(device)
         note(start, len(images))
         with modes_kept(model), torch.inference_mode():
             model.eval()
@@ -69,6 +70,11 @@ def score(
         {p: {n: kl / len(images) for n, (kl, _, _) in row.items()} for p, row in sums.items()},
         {p: {n: off / max(of, 1e-12) for n, (_, off, of) in r.items()} for p, r in sums.items()},
     )
+
+
+def batch_size(images: Tensor) -> int:
+    """How many images (N, C, H, W) are computed at a time."""
+    return max(1, min(BATCH, BATCH * 224**2 // (images.shape[2] * images.shape[3])))
 
 
 def _of_batch(

@@ -17,6 +17,7 @@ from stagewise_kd.networks.cpu_convolutions import fast_convolutions
 from stagewise_kd.networks.hashes import weights_hash
 from stagewise_kd.networks.shrunk import Change, Recipe
 from stagewise_kd.sizing.alternatives import KEEP, Choices
+from stagewise_kd.sizing.calls import device_of
 from stagewise_kd.sizing.choice import Choice, Losses, reached
 from stagewise_kd.sizing.costs import Costs, costs_of, milliseconds
 from stagewise_kd.sizing.layers import apart, mixes
@@ -116,6 +117,7 @@ def within(
         UserError: nothing is that small.
     """
     kind, most = target
+    image = image.to(device_of(model))
     asked = f"{prefix}{kind}={most}"
     costs = costs_of(kind, model, space, image)
     most = aimed = amount(kind, most, costs.whole)
@@ -183,7 +185,8 @@ def repair(model: nn.Module, smaller: Smaller, images: Tensor, steps: int, seed:
 def share_of_latency(smaller: nn.Module, model: nn.Module, image: Tensor) -> float:
     """How long one network takes, as a share of another, measured in turns."""
     nets = (smaller.eval(), model.eval())
-    pairs = [[milliseconds(partial(net, image), image.device) for net in nets] for _ in range(ROUNDS)]
+    took = [milliseconds(partial(net, image), image.device) for _ in range(ROUNDS) for net in nets]
+    pairs = [*zip(took[::2], took[1::2], strict=True)]
     return statistics.median(ours / theirs for ours, theirs in pairs[3:])
 
 

@@ -10,11 +10,11 @@ from torch import nn
 from stagewise_kd.networks.hashes import weights_hash
 from stagewise_kd.sizing import scores as scoring
 from stagewise_kd.sizing.alternatives import alternatives, on_device
-from stagewise_kd.sizing.calls import Call
+from stagewise_kd.sizing.calls import Call, joined
 from stagewise_kd.sizing.choice import choice_of
 from stagewise_kd.sizing.costs import costs_of
 from stagewise_kd.sizing.repairing import features, repaired
-from stagewise_kd.sizing.scores import divergence, score
+from stagewise_kd.sizing.scores import batch_size, divergence, score
 from stagewise_kd.sizing.search import built, repair, scored
 
 from .nets import chain, images
@@ -77,16 +77,15 @@ def test_scores_belong_to_the_weights_and_the_images(tmp_path):
 def test_a_repaired_block_comes_nearer_and_keeps_its_statistics():
     net, x = chain(), images(16)
     narrow = alternatives(net, x[:2])[1][1].alternatives["width 0.5"].module
-    calls = features(net, "blocks.1", x, 5)
-    better = repaired(narrow, calls, 30, seed=0)
+    call = joined(features(net, "blocks.1", x))
+    better = repaired(narrow, call, 30, seed=0)
     with torch.no_grad():
-        given = torch.cat([call.args[0] for call in calls])
-        wanted = torch.cat([call.output for call in calls])
+        (given,), wanted = call.args, call.output
         before, after = ((block(given) - wanted).square().mean() for block in (narrow, better))
     assert after < 0.7 * before
     assert better.bn.running_mean.equal(narrow.bn.running_mean)
-    assert weights_hash(repaired(narrow, calls, 0, seed=0)) == weights_hash(narrow)
-    assert weights_hash(repaired(narrow, calls, 30, seed=0)) == weights_hash(better)
+    assert weights_hash(repaired(narrow, call, 0, seed=0)) == weights_hash(narrow)
+    assert weights_hash(repaired(narrow, call, 30, seed=0)) == weights_hash(better)
 
 
 class Remembering(nn.Module):
@@ -107,7 +106,7 @@ class Remembering(nn.Module):
 
 def test_a_block_is_repaired_that_keeps_something_in_eval_mode():
     x = torch.randn(8, 2)
-    better = repaired(Remembering(), [Call((x,), {}, x + 1)], 40, seed=0, lr=0.1)
+    better = repaired(Remembering(), Call((x,), {}, x + 1), 40, seed=0, lr=0.1)
     with torch.no_grad():
         assert better(x).equal(x + 2 * better.bias)
     assert torch.allclose(better.bias, torch.full((2,), 0.5), atol=0.05)
@@ -143,7 +142,7 @@ def test_calls_with_arguments_of_every_kind_are_joined():
     ]
     with torch.no_grad():
         before = (block(x, y) - y[:, :2]).square().mean()
-        after = (repaired(block, calls, 20, 0, lr=0.1)(x, y) - y[:, :2]).square().mean()
+        after = (repaired(block, joined(calls), 20, 0, lr=0.1)(x, y) - y[:, :2]).square().mean()
     assert after < before
 
 
@@ -157,3 +156,8 @@ def test_elsewhere_there_are_copies_of_all():
     assert {tensor.device.type for tensor in tensors} == {"meta"}
     assert {p.device.type for p in net.parameters()} == {"cpu"}
     assert [c.alternatives.keys() for c in there] == [c.alternatives.keys() for c in space]
+
+
+def test_large_images_are_fewer_at_a_time():
+    sizes = [batch_size(torch.empty(9, 3, side, side, device="meta")) for side in (32, 448, 4096)]
+    assert sizes == [50, 12, 1]
