@@ -9,7 +9,7 @@ from cls_kd import teacher as teacher_module
 from cls_kd.class_folders import load_folder
 from cls_kd.networks import make_network, network_faults, pretrained
 from cls_kd.task import Classification
-from cls_kd.transforms import none, whole_batches
+from cls_kd.transforms import OfSamples, none
 from stagewise_kd.data.image_files import Size, sides
 from stagewise_kd.data.samples import Part, Source, Transform
 from stagewise_kd.networks.blocks import BlockNet
@@ -35,7 +35,7 @@ def check(config: Config) -> None:
 def make_views(config: Config, source: Source) -> tuple[Transform, Transform]:
     """The augmentation of the config, and a central crop."""
     size = _size(config, source)
-    return whole_batches(instantiate(config["augment"])(size)), whole_batches(none(size))
+    return OfSamples(instantiate(config["augment"])(size)), OfSamples(none(size))
 
 
 def load_unlabelled(config: Config, source: Source) -> Part | None:

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +10,7 @@ from torchvision.transforms import v2
 
 from stagewise_kd.data.image_files import Size
 from stagewise_kd.data.preparing import SMALL
-from stagewise_kd.data.samples import Sample, Transform
+from stagewise_kd.data.samples import Sample
 
 
 class ShiftFlip(nn.Module):
@@ -56,15 +57,17 @@ class ShiftFlip(nn.Module):
         return torch.where(places < side, places, 2 * (side - 1) - places)
 
 
-def whole_batches(transform: nn.Module) -> Transform:
+@dataclass(frozen=True)
+class OfSamples:
     """A transform of images as one of samples: augmented by their seeds, or as it is without."""
 
-    def apply(samples: Sequence[Sample], seeds: Sequence[int]) -> list[Sample]:
-        images = [image for image, _ in samples]
-        found = augmented(transform, images, seeds) if seeds else map(transform, images)
-        return list(zip(found, (label for _, label in samples), strict=True))
+    transform: nn.Module
 
-    return apply
+    def __call__(self, samples: Sequence[Sample], seeds: Sequence[int]) -> list[Sample]:
+        """The samples with their images transformed."""
+        images = [image for image, _ in samples]
+        found = augmented(self.transform, images, seeds) if seeds else map(self.transform, images)
+        return list(zip(found, (label for _, label in samples), strict=True))
 
 
 def augmented(

@@ -10,7 +10,7 @@ from seg_kd.decoders import decoder_shape
 from seg_kd.decoders import describe as describe_decoder
 from seg_kd.pairs import load_unlabelled as load_images
 from seg_kd.task import Segmentation
-from seg_kd.transforms import none, pairwise
+from seg_kd.transforms import OfSamples, none
 from stagewise_kd.data.samples import Part, Source, Transform
 from stagewise_kd.networks.blocks import BlockNet, copy_block
 from stagewise_kd.networks.encoders import checked_width
@@ -44,7 +44,7 @@ def make_views(config: Config, source: Source) -> tuple[Transform, Transform]:
     """The augmentation of the config, and padding alone."""
     height, width = source.shape[1:]
     augment = instantiate(config["augment"])((height, width))
-    return pairwise(augment), pairwise(none((height, width)))
+    return OfSamples(augment), OfSamples(none((height, width)))
 
 
 def load_unlabelled(config: Config, source: Source) -> Part | None:

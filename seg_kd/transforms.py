@@ -7,6 +7,7 @@ scaled by nearest neighbour, and their padding is void, so that losses and metri
 import os
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
@@ -22,7 +23,7 @@ from torch import Tensor
 from seg_kd.masks import VOID
 from stagewise_kd.data.image_files import Size
 from stagewise_kd.data.preparing import STRIDE
-from stagewise_kd.data.samples import Sample, Transform
+from stagewise_kd.data.samples import Sample
 
 cv2.setNumThreads(0)  # its threads only wait for each other beside those of the loader and torch
 
@@ -60,22 +61,24 @@ class Tint(A.HueSaturationValue):
         return np.concatenate([colours, img[..., 3:]], axis=2)
 
 
-def pairwise(transform: A.Compose) -> Transform:
+@dataclass(frozen=True)
+class OfSamples:
     """A transform of an image and its mask as one of samples."""
 
-    def one(image: Tensor, mask: Tensor, seed: int | None) -> Sample:
+    transform: A.Compose
+
+    def __call__(self, samples: Sequence[Sample], seeds: Sequence[int]) -> list[Sample]:
+        """The samples transformed, each by its seed where there are any."""
+        return [self._one(image, mask, seed) for (image, mask), seed in zip_longest(samples, seeds)]
+
+    def _one(self, image: Tensor, mask: Tensor, seed: int | None) -> Sample:
         if seed is not None:
             # One generator for all steps: set_random_seed would give each step the same numbers,
             # so that every image that is flipped is changed in brightness too.
-            transform.set_random_state(np.random.default_rng(seed), random.Random(seed))
+            self.transform.set_random_state(np.random.default_rng(seed), random.Random(seed))
         pixels = np.ascontiguousarray(image.permute(1, 2, 0))
-        found = transform(image=pixels, mask=mask.numpy())
+        found = self.transform(image=pixels, mask=mask.numpy())
         return torch.from_numpy(found["image"]).permute(2, 0, 1), torch.from_numpy(found["mask"])
-
-    def apply(samples: Sequence[Sample], seeds: Sequence[int]) -> list[Sample]:
-        return [one(image, mask, seed) for (image, mask), seed in zip_longest(samples, seeds)]
-
-    return apply
 
 
 def padded(size: Size) -> Size:

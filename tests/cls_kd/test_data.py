@@ -10,7 +10,7 @@ from torchvision.datasets import CIFAR10
 from cls_kd import transforms
 from cls_kd.sources import cifar10, folder
 from cls_kd.task import Classification
-from cls_kd.transforms import whole_batches
+from cls_kd.transforms import OfSamples
 from stagewise_kd.data import division
 from stagewise_kd.data.image_files import content
 from stagewise_kd.data.loaders import Data, train_loader
@@ -34,7 +34,7 @@ def source() -> Source:
 
 
 def make_data(source: Source, **options) -> Data:
-    whole = whole_batches(transforms.none(SIZE))
+    whole = OfSamples(transforms.none(SIZE))
     return division.make_data(source, whole, whole, **options)
 
 
@@ -43,7 +43,7 @@ def views(samples: Samples, epoch: int) -> torch.Tensor:
 
 
 def test_a_view_depends_on_seed_epoch_and_sample_alone():
-    samples = Samples(part("train", 20), whole_batches(transforms.default(SIZE)), seed=0)
+    samples = Samples(part("train", 20), OfSamples(transforms.default(SIZE)), seed=0)
     first = views(samples, 0)
     torch.rand(7)
     state = torch.get_rng_state()
@@ -51,8 +51,18 @@ def test_a_view_depends_on_seed_epoch_and_sample_alone():
     assert torch.get_rng_state().equal(state)  # nothing else is disturbed
     assert not views(samples, 1).equal(first)
     assert not views(
-        Samples(part("train", 20), whole_batches(transforms.default(SIZE)), seed=1), 0
+        Samples(part("train", 20), OfSamples(transforms.default(SIZE)), seed=1), 0
     ).equal(first)
+
+
+def test_samples_go_to_workers_that_inherit_no_memory(tmp_path):
+    """As on macOS and Windows, where a process starts anew."""
+    photos(tmp_path, train="bc", test="bc")
+    train = folder(str(tmp_path), SIZE, in_memory=False).train
+    for augment in (transforms.default, transforms.strong, transforms.paper):
+        samples = Samples(train, OfSamples(augment(SIZE)), seed=0)
+        copy = pickle.loads(pickle.dumps(samples))
+        assert views(copy, 1).equal(views(samples, 1))
 
 
 def test_images_keep_their_names_and_labels(source):

@@ -1,3 +1,4 @@
+import pickle
 import random
 import tarfile
 from dataclasses import replace
@@ -14,7 +15,7 @@ from seg_kd.legend import Legend, generated_palette, read_legend
 from seg_kd.masks import VOID, from_indices, read_mask
 from seg_kd.pairs import load_unlabelled
 from seg_kd.sources import camvid, folder, shapes
-from seg_kd.transforms import A, pairwise
+from seg_kd.transforms import A, OfSamples
 from stagewise_kd.data import division
 from stagewise_kd.data.finding import find_images
 from stagewise_kd.data.loaders import Data
@@ -78,7 +79,7 @@ def data_set(
 def make_data(source: Source, augment, unlabelled: str | None = None, **options) -> Data:
     channels, *size = source.train.images[0].shape
     more = unlabelled and source.unlabelled(*load_unlabelled(unlabelled, tuple(size), channels))
-    views = pairwise(augment(tuple(size))), pairwise(transforms.none(tuple(size)))
+    views = OfSamples(augment(tuple(size))), OfSamples(transforms.none(tuple(size)))
     return division.make_data(source, *views, unlabelled=more, **options)
 
 
@@ -406,7 +407,7 @@ def test_augmentations_end_in_multiples_of_32_with_void_only_in_the_padding(name
 def test_image_and_mask_stay_aligned(name):
     mask = quadrants(64, 64)
     images, masks = (torch.from_numpy(x)[None] for x in (encoded(mask).transpose(2, 0, 1), mask))
-    samples = Samples(Part(["a"], images, masks), pairwise(getattr(transforms, name)((64, 64))), 0)
+    samples = Samples(Part(["a"], images, masks), OfSamples(getattr(transforms, name)((64, 64))), 0)
     whole = 0
     for epoch in range(60):
         image, found = samples[View(epoch, 0)]
@@ -429,7 +430,7 @@ def test_light_multiplies_all_pixels_of_an_image_by_one_factor():
     colour = torch.tensor([40, 80, 160], dtype=torch.uint8)
     images = colour[:, None, None].repeat(1, 64, 64)[None]
     masks = torch.zeros(1, 64, 64, dtype=torch.uint8)
-    samples = Samples(Part(["a"], images, masks), pairwise(transforms.light((64, 64))), 0)
+    samples = Samples(Part(["a"], images, masks), OfSamples(transforms.light((64, 64))), 0)
     factors = []
     for epoch in range(30):
         found = samples[View(epoch, 0)][0].flatten(1).float()
@@ -449,16 +450,25 @@ def test_a_view_depends_on_seed_epoch_and_sample_alone(source, name):
         return [a.equal(b) for a, b in zip(one, other, strict=True)]
 
     augment = getattr(transforms, name)(SIZE)
-    samples = Samples(source.train, pairwise(augment), 0)
+    samples = Samples(source.train, OfSamples(augment), 0)
     first = views(samples, 0)
     views(samples, 3)
     assert all(same(views(samples, 0), first))
     assert samples[View(0, 7)][0].equal(first[7][:3])
     assert all(
-        same(views(Samples(source.train, pairwise(getattr(transforms, name)(SIZE)), 0), 0), first)
+        same(views(Samples(source.train, OfSamples(getattr(transforms, name)(SIZE)), 0), 0), first)
     )
     assert not any(same(views(samples, 1), first))
-    assert not any(same(views(Samples(source.train, pairwise(augment), 1), 0), first))
+    assert not any(same(views(Samples(source.train, OfSamples(augment), 1), 0), first))
+
+
+def test_samples_go_to_workers_that_inherit_no_memory(tmp_path):
+    """As on macOS and Windows, where a process starts anew."""
+    train = folder(str(data_set(tmp_path)), SIZE, in_memory=False).train
+    samples = Samples(train, OfSamples(transforms.light(SIZE)), 0)
+    copy = pickle.loads(pickle.dumps(samples))
+    for one, other in zip(samples[View(0, 1)], copy[View(0, 1)], strict=True):
+        assert one.equal(other)
 
 
 def test_the_steps_of_a_view_are_drawn_independently(source):
@@ -467,7 +477,7 @@ def test_the_steps_of_a_view_are_drawn_independently(source):
     image = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
     image[..., :4] = 10
     samples = Samples(
-        Part(["a"], image, torch.zeros(1, 8, 8, dtype=torch.uint8)), pairwise(pipeline), 0
+        Part(["a"], image, torch.zeros(1, 8, 8, dtype=torch.uint8)), OfSamples(pipeline), 0
     )
     shown = {tuple(samples[View(epoch, 0)][0][0, 0].tolist()) for epoch in range(50)}
     assert len(shown) == 4
