@@ -5,6 +5,7 @@ import platform
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -97,6 +98,8 @@ def processes(command: Sequence[str], trainer: dict[str, Any]) -> Iterator[None]
     import torch.distributed as dist
 
     children = [] if "LOCAL_RANK" in os.environ else _start(command, count)
+    ended = threading.Event()
+    threading.Thread(target=_watch, args=(children, ended), daemon=True).start()
     on_gpu = torch.cuda.is_available() and trainer.get("accelerator") != "cpu"
     if on_gpu:
         place = local_device(trainer)
@@ -107,8 +110,10 @@ def processes(command: Sequence[str], trainer: dict[str, Any]) -> Iterator[None]
         yield
         _finish(children)
     finally:
+        ended.set()
         for child in children:
             child.kill()
+            child.wait()
         if dist.is_initialized():
             dist.destroy_process_group()
         for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE") if children else ():
@@ -129,6 +134,25 @@ def _start(command: Sequence[str], count: int) -> list[subprocess.Popen[bytes]]:
     ]
     os.environ |= ranks[0]
     return children
+
+
+def _watch(
+    children: list[subprocess.Popen[bytes]], ended: threading.Event, patience: float = 60
+) -> None:
+    """End this process where another has failed: over NCCL it would wait for that for days.
+
+    Args:
+        children: the others.
+        ended: set when the run has ended.
+        patience: seconds in which this one may find the same fault and tell of it.
+    """
+    while not ended.wait(1) and not any(child.poll() for child in children):
+        pass
+    if not ended.wait(patience):
+        for child in children:
+            child.kill()
+        print("another process of this run has failed; see its message", file=sys.stderr)
+        os._exit(1)
 
 
 def _finish(children: list[subprocess.Popen[bytes]]) -> None:
