@@ -13,12 +13,14 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from stagewise_kd.system.errors import IncompleteError, UserError, raise_faults
+from stagewise_kd.system.processes import world_size
 
 Size = tuple[int, int]  # height and width
 IN_MEMORY_SHARE = 0.25  # of the machine's memory
 ORIENTATION = 0x0112  # of EXIF
 SHOWN = 20  # faults of a data set that are listed
 BYTES = 6  # of memory for a pixel and what is made of it
+CONTAINER = Path("/sys/fs/cgroup/memory.max")
 LARGE = 1e9  # bytes; images that take less are not held against what is free
 
 
@@ -225,9 +227,19 @@ def keeps(in_memory: bool | None, size: float) -> bool:
     """Whether decoded images of so many bytes are held in memory.
 
     Args:
-        in_memory: as the config says; None where they are a small part of the machine's memory.
+        in_memory: as the config says; None where they are a small part of the memory, of which
+            each process of the run holds its own.
         size: bytes.
     """
     if in_memory is not None:
         return in_memory
-    return size < IN_MEMORY_SHARE * psutil.virtual_memory().total
+    return size < IN_MEMORY_SHARE * _memory() / world_size()
+
+
+def _memory() -> int:
+    """Bytes of memory of the machine, or those that its container or job may take."""
+    whole = psutil.virtual_memory().total
+    try:
+        return min(whole, int(CONTAINER.read_text()))
+    except (OSError, ValueError):  # there is no such limit, or it is "max"
+        return whole
