@@ -87,7 +87,7 @@ class FileImages:
     Args:
         paths: the files.
         decode: reads one.
-        keep: hold in memory what was read.
+        keep: whether what was read is held in memory.
         threads: read by several, which cost more than decoding a small image.
     """
 
@@ -100,7 +100,7 @@ class FileImages:
     ) -> None:
         self.paths = paths
         self._decode = decode
-        self._keep = keep
+        self.keep = keep
         self._threads = threads
         self._known: dict[int, Tensor | None] = {}  # read already; None where it is not kept
 
@@ -143,7 +143,7 @@ class FileImages:
         if isinstance(found, str):
             return found
         look(number, found)
-        self._known[number] = found if self._keep else None
+        self._known[number] = found if self.keep else None
         return None
 
     def _decoded(self, number: int) -> Tensor | str:

@@ -29,7 +29,11 @@ class CompiledBlocks(Callback):
         """Compile before the first step."""
         if not self._tried:
             self._tried = True
-            self._compile(trainer, pl_module, batch)
+            gpu = [pl_module.device] if pl_module.device.type == "cuda" else []
+            with torch.random.fork_rng(
+                gpu
+            ):  # a resumed run tries again, and draws as a straight one
+                self._compile(trainer, pl_module, batch)
         _next_step(pl_module)
 
     def on_validation_batch_start(
@@ -55,7 +59,7 @@ class CompiledBlocks(Callback):
             with trainer.precision_plugin.forward_context():
                 terms, _ = pl_module.losses(batch)
             sum(terms.values()).backward()
-            with trainer.precision_plugin.forward_context(), torch.no_grad():
+            with trainer.precision_plugin.forward_context(), torch.inference_mode():
                 pl_module.eval().losses(batch)
         except Exception as error:  # compilers and the tools they call raise many kinds
             _plain(pl_module)

@@ -75,7 +75,7 @@ class SharedStages:
     def _tell(self, here: Path) -> None:
         record = read_json(here / RECORD)
         write_json(here / RECORD, record | {"key": self.key})
-        with suppress(OSError):  # a run that cannot tell others goes on
+        with suppress(OSError, ValueError):  # on another drive; a run that tells none goes on
             write_json(self._entry, {"stage": os.path.relpath(here, self._entry.parent)})
 
     @property
@@ -143,7 +143,8 @@ def _alone(lock: Path, name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        lock.unlink(missing_ok=True)  # before others get it: at worst two train the same
+        with suppress(OSError):  # Windows deletes no open file
+            lock.unlink()  # before others get it: at worst two train the same
         held.release()
 
 

@@ -45,6 +45,7 @@ TAKEN = {
     "barebones": "",
     "overfit_batches": "for fewer images, set data.fraction",
     "val_check_interval": "stages of many short epochs are validated 20 times, others every epoch",
+    "sync_batchnorm": "blocks hold their BatchNorm; a batch_size is that of one process",
     "num_nodes": "for several machines, run a study (docs/scaling.md)",
 }
 

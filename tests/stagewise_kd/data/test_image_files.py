@@ -2,12 +2,13 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from cls_kd.class_folders import decode
 from seg_kd.channels import read_image
 from seg_kd.sources import folder
-from stagewise_kd.data import finding
+from stagewise_kd.data import finding, reading
 from stagewise_kd.data.finding import find_images, say_left_out
 from stagewise_kd.data.image_files import FileImages
 
@@ -93,3 +94,16 @@ def test_a_file_is_checked_once_and_held_where_it_shall_be(tmp_path, keep, later
     assert decoded == ["0.png", "1.png", "2.png"]
     assert images[1].shape == (3, 4, 4)
     assert decoded[3:] == later
+
+
+@pytest.mark.parametrize(("keep", "seen"), [(True, [0, 1, 2, 3, 4]), (False, [0, 2, 4])])
+def test_of_very_many_images_some_are_looked_at(tmp_path, monkeypatch, keep, seen):
+    monkeypatch.setattr(reading, "CHECKED", 3)
+    found = []
+
+    def read(path):
+        found.append(int(path.stem))
+        return torch.zeros(1, 2, 2, dtype=torch.uint8)
+
+    reading.read_files([FileImages([tmp_path / f"{n}.png" for n in range(5)], read, keep)])
+    assert found == seen
