@@ -110,9 +110,8 @@ def run_experiment(experiment: Experiment, run: RunFolder) -> dict[str, Any]:
     """
     setup = experiment.setup
     _check_labels(experiment)
-    fitting, sizes = setup.fitting, (len(part) for part in (setup.data.train, setup.data.val))  # type: ignore[arg-type]
-    check_limits(fitting.trainer, fitting.batch_size, *sizes)
-    torch.manual_seed(fitting.seed)
+    check_limits(setup)
+    torch.manual_seed(setup.fitting.seed)
     adapters = check_plan(experiment.plan, setup.student, setup.teacher, setup.data.shape)
     experiment = replace(experiment, plan=settled(experiment.plan, setup))
     prints = fingerprints(setup.data)

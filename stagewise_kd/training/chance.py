@@ -57,9 +57,8 @@ def standing(net: BlockNet, setup: Setup) -> Standing | None:
     shares: list[Tensor] = []
     counts: list[Tensor] = []
     step = math.ceil(len(setup.data.val) / MOST)  # type: ignore[arg-type]
-    batch_size, workers = 4 * setup.fitting.batch_size, setup.fitting.workers
     with torch.inference_mode(), autocast(setup.fitting.precision, setup.device):
-        for batch in eval_loader(setup.data.val, batch_size, workers, step=step):
+        for batch in eval_loader(setup.data.val, setup.at_once, setup.fitting.workers, step=step):
             logits = two_or_more(net(unit_images(batch.image.to(setup.device))))
             chosen, labels = logits.argmax(dim=1).cpu(), batch.labels
             if labels.shape != chosen.shape or labels.is_floating_point():

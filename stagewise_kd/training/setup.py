@@ -1,5 +1,6 @@
 """The networks, the data, and how they are trained and scored."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from stagewise_kd.system.precision import fastest_precision
 from stagewise_kd.system.processes import local_device
 from stagewise_kd.training.stage_module import Optimizer, Scheduler
 from stagewise_kd.training.tracker import Tracker
+
+SMALL = 256**2  # pixels of an image
 
 
 @dataclass(frozen=True)
@@ -62,3 +65,13 @@ class Setup:
     def device(self) -> torch.device:
         """Where the networks run outside of Lightning."""
         return self.fitting.device
+
+    @property
+    def at_once(self) -> int:
+        """Images in a batch that nothing learns from: of small ones more, for nothing is held.
+
+        Of large ones the logits of masks alone fill a GPU: 32 of 512 by 512 pixels and 150 classes
+        are 5 GB.
+        """
+        small = math.prod(self.data.shape[1:]) <= SMALL
+        return self.fitting.batch_size * (4 if small else 1)

@@ -109,7 +109,7 @@ def _cache(setup: Setup, run: RunFolder) -> FeatureCache | None:
     nets: dict[Owner, BlockNet] = {"student": setup.student}
     if setup.teacher is not None:
         nets["teacher"] = setup.teacher.requires_grad_(False)
-    loading = (4 * fitting.batch_size, fitting.workers)
+    loading = (setup.at_once, fitting.workers)
     return FeatureCache(
         fitting.cache, nets, setup.data, setup.device, fitting.precision, loading, run.path
     )
@@ -157,7 +157,7 @@ def _train_stage(
     drawing = (fitting.batch_size, fitting.seed, fitting.workers, feeds.views, pace, first)
     loaders = (
         train_loader(feeds.train, *drawing),
-        val_loader(feeds.val, 4 * fitting.batch_size, fitting.workers),
+        val_loader(feeds.val, setup.at_once, fitting.workers),
     )
     with warnings.catch_warnings():
         ignore_chatter()

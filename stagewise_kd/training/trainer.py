@@ -21,7 +21,7 @@ from stagewise_kd.system.errors import UserError, first_line, raise_faults
 from stagewise_kd.training.compiling import CompiledBlocks
 from stagewise_kd.training.progress import StageProgress
 from stagewise_kd.training.recorder import Recorder
-from stagewise_kd.training.setup import Fitting
+from stagewise_kd.training.setup import Fitting, Setup
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # it praises other products
 
@@ -172,19 +172,18 @@ def pace_of(stage: Stage, images: int, val: int, fitting: Fitting) -> Pace:
     return paced(steps, each, images, val)
 
 
-def check_limits(options: dict[str, Any], batch_size: int, train: int, val: int) -> None:
+def check_limits(setup: Setup) -> None:
     """Check that a share of the batches is one batch at least.
 
     Args:
-        options: of the trainer.
-        batch_size: images a step; four times as many are validated at a time.
-        train: images.
-        val: images.
+        setup: data, and options of the trainer.
 
     Raises:
         UserError: it is less, so that Lightning would leave them all out.
     """
-    batches = {"train": max(1, train // batch_size), "val": ceil(val / (4 * batch_size))}
+    options, size, data = setup.fitting.trainer, setup.fitting.batch_size, setup.data
+    train, val = len(data.train), len(data.val)  # type: ignore[arg-type]
+    batches = {"train": max(1, train // size), "val": ceil(val / setup.at_once)}
     faults = [
         f"trainer.limit_{split}_batches={share}: is less than one of {count} "
         f"batch{'es' * (count > 1)}; give a whole number of batches"
