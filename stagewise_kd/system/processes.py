@@ -100,13 +100,13 @@ def processes(command: Sequence[str], trainer: dict[str, Any]) -> Iterator[None]
     children = [] if "LOCAL_RANK" in os.environ else _start(command, count)
     ended = threading.Event()
     threading.Thread(target=_watch, args=(children, ended), daemon=True).start()
-    on_gpu = torch.cuda.is_available() and trainer.get("accelerator") != "cpu"
-    if on_gpu:
-        place = local_device(trainer)
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) if place.index is None else place)
-    # The others wait while the first fills a cache or another job trains the teacher.
-    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=timedelta(days=7))
     try:
+        on_gpu = torch.cuda.is_available() and trainer.get("accelerator") != "cpu"
+        if on_gpu:
+            place = local_device(trainer)
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) if place.index is None else place)
+        # The others wait while the first fills a cache or another job trains the teacher.
+        dist.init_process_group("nccl" if on_gpu else "gloo", timeout=timedelta(days=7))
         yield
         _finish(children)
     finally:

@@ -30,9 +30,8 @@ class CompiledBlocks(Callback):
         if not self._tried:
             self._tried = True
             gpu = [pl_module.device] if pl_module.device.type == "cuda" else []
-            with torch.random.fork_rng(
-                gpu
-            ):  # a resumed run tries again, and draws as a straight one
+            # a resumed run tries again, and then draws what a straight one draws
+            with torch.random.fork_rng(gpu):
                 self._compile(trainer, pl_module, batch)
         _next_step(pl_module)
 
