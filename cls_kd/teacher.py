@@ -11,6 +11,7 @@ from cls_kd.checkpoints import network_weights, resnet_weights
 from cls_kd.networks import blocks_of, make_model, make_network
 from cls_kd.task import Classification
 from stagewise_kd.networks.blocks import BlockNet
+from stagewise_kd.networks.libraries import RESERVED
 from stagewise_kd.networks.resnet import DEPTHS, resnet_model
 from stagewise_kd.runs.student import check_task, described_student
 from stagewise_kd.system.checkpoints import WEIGHTS, read_weights
@@ -77,7 +78,9 @@ def _read(path: Path) -> Checkpoint:
         raise UserError(f"{path}: holds a config.json, but none of {', '.join(WEIGHTS)}")
     known, name = config.get("pretrained_cfg") or config, config.get("architecture")
     told = {key: known.get(key) for key in ("mean", "std")}
-    told |= {"arguments": config.get("model_args"), "name": name and f"timm/{name}"}
+    given = config.get("model_args") or {}  # newer ones tell of classes and channels here too
+    told["arguments"] = {key: value for key, value in given.items() if key not in RESERVED}
+    told["name"] = name and f"timm/{name}"
     return Checkpoint(read_weights(files[0]), told)
 
 

@@ -33,7 +33,7 @@ CHOICES = "Choices; the first one is the default:\n"
 END = """\
 Hydra's own: --cfg job shows the settings of a command and runs nothing, -m runs a study (values
 a,b,c of a setting are jobs, experiment=NAME is a file of them), --hydra-help lists the rest.
-trainer.* takes any option of lightning.Trainer.
+trainer.* takes options of lightning.Trainer that the run does not set itself.
 """
 
 
@@ -61,7 +61,7 @@ def _choices(config: Path) -> list[tuple[str, str]]:
     named = [
         (key, value) for item in defaults if isinstance(item, dict) for key, value in item.items()
     ]
-    return [(key, value) for key, value in named if " " not in key]
+    return [(key, value) for key, value in named if value and " " not in key]
 
 
 def _choice(group: str, names: list[str]) -> str:

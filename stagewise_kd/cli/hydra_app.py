@@ -48,7 +48,10 @@ def hydra_run(
     folder = config_folder(front_end)
 
     def launch(job: Callable[[DictConfig], None], *more: str) -> None:
-        sys.argv = [f"{front_end}-kd run", *flags, search_path(front_end), *settings, *more]
+        # beside the settings, which Hydra takes in one row: before them may be flags
+        first = next((n for n, item in enumerate(settings) if _sets(item)), len(settings))
+        row = [*settings[:first], search_path(front_end), *settings[first:]]
+        sys.argv = [f"{front_end}-kd run", *flags, *row, *more]
         hydra.main(version_base="1.3", config_path=folder, config_name="config")(job)()
 
     try:
@@ -71,6 +74,10 @@ def hydra_run(
             "a choice cannot be null: give data=, student=, teacher= and method= a name; without a "
             "teacher, method=no_teacher"
         ) from None
+
+
+def _sets(item: str) -> bool:
+    return "=" in item and not item.startswith("-")
 
 
 def _run_one(

@@ -120,6 +120,11 @@ def distill(
     Raises:
         UserError: says what is wrong with networks, data, options or the folder.
     """
+    if not isinstance(trainer, dict | None):
+        raise UserError(
+            f"trainer: a {type(trainer).__name__}; give options of lightning.Trainer as a dict, "
+            'such as {"devices": 2}'
+        )
     chosen = TRAINER | (trainer or {})
     check_trainer(chosen)
     _check_numbers(1, epochs=epochs, steps=steps, batch_size=batch_size)

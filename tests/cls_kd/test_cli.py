@@ -459,6 +459,15 @@ def test_an_interrupted_run_does_not_go_on_with_another_teacher(
     assert "the teacher has other weights" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("flags", [("--cfg", "job"), ("--cfg=job",), ("-c", "job")])
+def test_flags_come_before_the_settings_or_behind(flags, capsys):
+    assert cls_kd("run", *flags, "epochs=3", "lr=0.5") == 0
+    before = capsys.readouterr().out
+    assert "epochs: 3" in before
+    assert cls_kd("run", "epochs=3", "lr=0.5", *flags) == 0
+    assert capsys.readouterr().out == before
+
+
 class TestBadInput:
     """One clear message, status 2, nothing left behind."""
 
@@ -474,6 +483,7 @@ class TestBadInput:
         ("override", "words"),
         [
             ("student=resnet11", ["student/resnet11", "resnet10", "resnet26"]),
+            ("experiment=methods_smal", ["experiment/methods_smal", "methods_small"]),
             ("data.fracton=0.5", ["data.fracton", "did you mean data.fraction?"]),
             ("epoch=3", ["'epoch'", "did you mean epochs?"]),
             ("data.root=nowhere", ["data.root=", "nowhere: no such folder"]),

@@ -1,5 +1,6 @@
 import json
 import sys
+from typing import Any
 
 import pytest
 import timm
@@ -166,7 +167,8 @@ def test_a_checkpoint_of_a_network_of_a_library(trained, tmp_path):
 
 
 def test_folders_of_save_pretrained(trained, tmp_path):
-    args = {"architecture": "test_efficientnet", "num_classes": 3}
+    args: dict[str, Any] = {"architecture": "test_efficientnet", "num_classes": 3}
+    args["model_args"] = {"num_classes": 3, "in_chans": 3, "drop_rate": 0.1}
     args["pretrained_cfg"] = {"mean": [0.5] * 3, "std": [0.2] * 3}
     (tmp_path / "config.json").write_text(json.dumps(args))
     with pytest.raises(UserError, match=r"holds a config.json, but none of model.safetensors, "):

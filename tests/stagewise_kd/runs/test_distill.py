@@ -251,6 +251,7 @@ def test_softened_logits_need_no_labels(tmp_path, options):
         ({"lr": 0}, "lr=0: give a number above 0"),
         ({"mean": [0.5]}, "give one number for each of 3 channels"),
         ({"trainer": {"max_epochs": 3}}, "trainer.max_epochs: the run sets it itself"),
+        ({"trainer": "gpu"}, "trainer: a str; give options of lightning.Trainer as a dict"),
         ({"trainer": {"devices": 2, "accelerator": "cpu"}}, "with out=DIR"),
         ({"unlabelled": pictures(4, 1)}, "unlabelled: train has no labels either; give all"),
         ({"unlabelled": [torch.zeros(3, 9, 9)]}, "images that are not alike"),
