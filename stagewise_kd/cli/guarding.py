@@ -22,6 +22,7 @@ def guarded(work: Callable[[], object]) -> int:
     with _interrupts() as interrupts, _warnings_in_one_line():
         try:
             work()
+            sys.stdout.flush()
         except UserError as error:
             return _say(f"error: {error}", 2)
         except IncompleteError as error:
@@ -32,8 +33,20 @@ def guarded(work: Callable[[], object]) -> int:
                 return _say(INTERRUPTED, 1)
             if message := _from_hydra(error):
                 return _say(f"error: {message}", 2)
+            if isinstance(error, BrokenPipeError) and _unread():
+                return 1
             raise
     return 0
+
+
+def _unread() -> bool:
+    """Whether what reads our output, such as `head`, has seen enough and is gone."""
+    try:
+        print(flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # of what is left in it
+        return True
+    return False
 
 
 @contextmanager

@@ -72,7 +72,7 @@ def hydra_run(
             raise
         raise UserError(
             "a choice cannot be null: give data=, student=, teacher= and method= a name; without a "
-            "teacher, method=no_teacher"
+            "teacher, method=no_teacher; with one learning rate, scheduler=constant"
         ) from None
 
 

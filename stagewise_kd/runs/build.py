@@ -35,6 +35,7 @@ from stagewise_kd.system.errors import UserError
 from stagewise_kd.system.files import read_json
 from stagewise_kd.system.names import SHRUNK, Config, method_name, student_name
 from stagewise_kd.tracking.trackers import no_tracker
+from stagewise_kd.training.optimizing import check_optimizing
 from stagewise_kd.training.setup import Fitting, Setup
 
 STAGES = Path("runs") / "stages"  # where runs tell one another of theirs
@@ -168,15 +169,18 @@ def make_fitting(config: Config, facts: dict[str, Any], out: Path) -> Fitting:
         out: the run folder.
 
     Raises:
-        UserError: the tracker is not installed.
+        UserError: the tracker is not installed, or the optimizer has no such option.
     """
     cache, clips = config["cache"], config["trainer"].get("gradient_clip_val")
     # Lightning cannot clip the gradients of a fused step in mixed precision.
     plain = {"fused": False} if clips and config["optimizer"].get("fused") else {}
     tracker = instantiate(config["tracker"]) if "tracker" in config else no_tracker
+    optimizer = instantiate(config["optimizer"], **plain)
+    scheduler = instantiate(config["scheduler"])
+    check_optimizing(optimizer, scheduler)
     return Fitting(
-        optimizer=instantiate(config["optimizer"], **plain),
-        scheduler=instantiate(config["scheduler"]),
+        optimizer=optimizer,
+        scheduler=scheduler,
         batch_size=config["batch_size"],
         seed=config["seed"],
         workers=config["workers"],

@@ -11,8 +11,11 @@ ABSOLUTE = (  # in config.yaml
     *("teacher.checkpoint", "student.init", "cache.dir"),
 )
 WORDS = {"student.init": ("teacher", "random")}  # that such a setting takes beside paths
-# Lightning and the builders of networks have more options than the config names.
-OPEN = ("trainer.", "student.arguments.", "teacher.arguments.", "model.arguments.")
+# Lightning, optimizers and the builders of networks have more options than the config names.
+OPEN = (
+    *("trainer.", "optimizer.", "scheduler."),
+    *("student.arguments.", "teacher.arguments.", "model.arguments."),
+)
 PATHS = (*ABSOLUTE, "teacher.store", "out")
 
 

@@ -13,7 +13,7 @@ from stagewise_kd.methods.task import Task
 from stagewise_kd.networks.blocks import BlockNet
 from stagewise_kd.system.precision import fastest_precision
 from stagewise_kd.system.processes import local_device
-from stagewise_kd.training.stage_module import Optimizer, Scheduler
+from stagewise_kd.training.optimizing import Optimizer, Scheduler
 from stagewise_kd.training.tracker import Tracker
 
 SMALL = 256**2  # pixels of an image

@@ -1,7 +1,6 @@
 """The Lightning module that trains one stage."""
 
-from collections.abc import Callable, Iterable
-from inspect import signature
+from collections.abc import Iterable
 from typing import Any
 
 import lightning
@@ -16,9 +15,7 @@ from stagewise_kd.methods.plan import Stage
 from stagewise_kd.methods.task import Task
 from stagewise_kd.methods.terms import loss_of
 from stagewise_kd.networks.blocks import LOGITS, BlockNet
-
-Optimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
-Scheduler = Callable[..., torch.optim.lr_scheduler.LRScheduler]
+from stagewise_kd.training.optimizing import Optimizer, Scheduler, scheduled
 
 
 class StageModule(lightning.LightningModule):
@@ -31,8 +28,7 @@ class StageModule(lightning.LightningModule):
         adapters: 1×1 convolutions by the name of their term.
         task: label loss and metrics.
         optimizer: makes the optimizer from the parameters that train.
-        scheduler: makes the schedule from the optimizer, stepped with every batch; it is given
-            `total_steps`, `T_max` or `total_iters` where it has such a parameter.
+        scheduler: makes the schedule from the optimizer, stepped with every batch; see `scheduled`.
         seed: of everything random but the views, which the loader draws.
         steps: of the optimizer; None: those that Lightning expects.
     """
@@ -175,12 +171,10 @@ class StageModule(lightning.LightningModule):
         if self._scheduler is None:
             return optimizer
         steps = self._steps or int(self.trainer.estimated_stepping_batches)
-        takes = signature(getattr(self._scheduler, "func", self._scheduler)).parameters
-        length = {key: steps for key in ("total_steps", "T_max", "total_iters") if key in takes}
-        scheduler = self._scheduler(optimizer, **length)
+        schedule = scheduled(optimizer, self._scheduler, steps)
         return {
             "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
 
     def _add(self, split: str, terms: dict[str, Tensor], batch: Batch) -> Tensor:

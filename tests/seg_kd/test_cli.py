@@ -111,7 +111,7 @@ def test_cached_and_uncached_are_the_same_run(command, here):
     """Skips, masks of a view, and images whose masks are not used come from the cache as well."""
     exact = ["epochs=2", "data.label_fraction=0.5", "trainer.precision=32-true"]
     # Adam's first steps are as long for a gradient of rounding errors as for any other
-    exact += ["optimizer._target_=torch.optim.SGD", "scheduler=null"]
+    exact += ["optimizer=sgd", "scheduler=constant"]
     cache = {"cached": ["cache.dtype=float32", "cache.views=10"], "uncached": ["cache.budget_gb=0"]}
     for name, options in cache.items():
         assert cli(*command, *exact, *options, f"out={name}") == 0

@@ -67,6 +67,15 @@ def test_an_interrupted_import_ends_in_one_line(front_end, module, tmp_path):
     assert not [*tmp_path.iterdir()]
 
 
+def test_a_reader_that_has_seen_enough_gets_no_traceback(tmp_path):
+    command = [sys.executable, "-m", "cls_kd", "run", "--help"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=tmp_path, text=True, **pipes) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 1
+
+
 @pytest.mark.parametrize("front_end", ["cls", "seg"])
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
@@ -75,6 +84,7 @@ def test_an_interrupted_import_ends_in_one_line(front_end, module, tmp_path):
         (["run", "--help"], 0, "Hydra's own: --cfg job shows the settings"),
         (["run", "data.fracton=1"], 2, "error: no setting is called 'data.fracton'; did you mean"),
         (["run", "student=resnet11"], 2, "error: Could not find 'student/resnet11'; there are "),
+        (["run", "optimizer=sdg"], 2, "Could not find 'optimizer/sdg'; there are adam, adamw, sgd"),
         (["run", "student=null"], 2, "error: a choice cannot be null: give data=, student="),
         (["run", "epochs=0"], 2, "error: bad settings: epochs=0: give a whole number from 1 up"),
         (["run", "-m", "seed=0,1", "lr=fast"], 2, "error: study: bad settings: lr=fast"),
