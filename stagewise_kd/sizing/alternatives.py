@@ -81,7 +81,7 @@ def alternatives(
             "gives what it takes; name blocks with at=[…], or give alternatives of your own"
         )
     calls = find_blocks(net, example, pairs)
-    return net, [_choices(path, net.get_submodule(path), calls[path], None) for path in calls]
+    return net, [_choices(p, net.get_submodule(p), call, None, False) for p, call in calls.items()]
 
 
 def on_device(
@@ -107,9 +107,11 @@ def on_device(
     return deepcopy(model).to(device), found
 
 
-def _choices(path: str, block: nn.Module, call: Call, own: Own | None) -> Choices:
+def _choices(
+    path: str, block: nn.Module, call: Call, own: Own | None, droppable: bool = True
+) -> Choices:
     found = {KEEP: Alternative(KEEP, block)}
-    if keeps_shape(call):
+    if droppable and keeps_shape(call):  # a pair is no module of the network
         found[DROP] = Alternative(DROP, Skip(), DROP)
     if groups := hidden(block, call):
         for share in SHARES:

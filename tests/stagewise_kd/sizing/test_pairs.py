@@ -1,5 +1,6 @@
 """Neighbouring layers of a plain chain, gathered into pairs."""
 
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -8,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import stagewise_kd as skd
+from stagewise_kd.networks.cost import macs
 from stagewise_kd.sizing.alternatives import alternatives
 from stagewise_kd.sizing.costs import costs_of
 from stagewise_kd.sizing.pairs import gathered
@@ -105,3 +107,12 @@ def test_a_chain_is_made_smaller_and_repaired_and_keeps_its_class():
         assert F.mse_loss(better(x), net(x)) < F.mse_loss(found(x), net(x))
     assert better.conv1.weight.shape == found.conv1.weight.shape
     assert not better.conv1.weight.equal(found.conv1.weight)
+
+
+def test_a_pair_that_gives_what_it_takes_is_narrowed_as_its_cost_says():
+    net, x = plain(), images(4)
+    _, space = alternatives(net, x[:2])
+    assert [*space[1].alternatives] == ["keep", "width 0.75", "width 0.5", "width 0.25"]
+    found = skd.shrink(net, x, macs=0.35, repair_steps=0)
+    assert found.conv3.out_channels < 16
+    assert macs(partial(found, x[:1])) <= 0.35 * macs(partial(net, x[:1]))
