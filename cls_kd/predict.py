@@ -72,7 +72,7 @@ def predict(
     return len(named)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _classified(
     student: BlockNet | OnnxNet,
     described: dict[str, Any],

@@ -98,7 +98,7 @@ def _targets(files: Files, out: Path) -> dict[Path, Path]:
     return targets
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def segment(
     net: BlockNet | OnnxNet,
     image: Image.Image,

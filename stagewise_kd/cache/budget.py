@@ -62,7 +62,7 @@ def survey(net: BlockNet, shape: tuple[int, ...]) -> dict[str, Cost]:
     """
     net.eval()
     have, costs = {IMAGE: torch.zeros(1, *shape, device=net.mean.device)}, {}
-    with torch.inference_mode():
+    with torch.no_grad():
         net.features(have, {*net.names})  # the first time blocks are tried out, too
         for name in net.names:
             with counting() as counter:

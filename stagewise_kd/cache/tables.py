@@ -144,7 +144,7 @@ class Tables:
             return given | {column: {split.view or 0: rows}}, False
         return given, image
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _compute(self, batch: Batch, wanted: dict[Owner, set[str]]) -> dict[Column, Tensor]:
         device = self._nets["student"].mean.device
         batch = move_data_to_device(batch, device)

@@ -45,7 +45,7 @@ class Proof:
         )
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def prove(original: Predict, exported: Predict, batches: Iterable[Tensor], argmax: bool) -> Proof:
     """Hold an exported network against its original.
 

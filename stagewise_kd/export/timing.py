@@ -34,7 +34,7 @@ class Timing:
     high: float
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def timings(nets: Mapping[Kind, BlockNet | OnnxNet], shape: Sequence[int]) -> list[Timing]:
     """The times of networks on the CPU, in turn: a busy machine slows all alike.
 

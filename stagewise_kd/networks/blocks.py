@@ -140,7 +140,7 @@ class BlockNet(nn.Module):
             have[name] = self._run(name, [x.detach() if k in cut else x for k, x in reads.items()])
         return {name: have[self.resolve(name)] for name in until}
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def measure(self, shape: Shape) -> None:
         """Find the shapes of all features of an image (C, H, W), by a dry run in eval mode."""
         image = torch.zeros(2, *shape, device=self.mean.device)

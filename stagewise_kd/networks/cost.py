@@ -54,7 +54,7 @@ def cost(net: BlockNet, shape: tuple[int, ...]) -> dict[str, float]:
     """
     net.eval()
     image = torch.zeros(1, *shape, device=net.mean.device)
-    with torch.inference_mode():
+    with torch.no_grad():
         net(image)  # the first time blocks are tried out, too
         counted = macs(partial(net, image))
     return {"params": params(net.model), "macs": counted}
@@ -82,7 +82,7 @@ def counting() -> FlopCounterMode:
     return counter
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def block_costs(net: BlockNet) -> dict[str, dict[str, int]]:
     """Parameters and multiply-adds of each block for one image.
 
@@ -99,7 +99,7 @@ def block_costs(net: BlockNet) -> dict[str, dict[str, int]]:
     return found
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def latencies(nets: Mapping[str, BlockNet], shape: tuple[int, ...]) -> dict[str, list[float]]:
     """Milliseconds for single images, the networks in turn: a busy machine slows all of them alike.
 

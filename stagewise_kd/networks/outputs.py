@@ -28,7 +28,7 @@ def first_of(given: Any) -> Any:
 
 def output(model: nn.Module, images: Tensor) -> Any:
     """The logits that a model gives in eval mode; its modes stay as they are."""
-    with modes_kept(model), torch.inference_mode():
+    with modes_kept(model), torch.no_grad():
         return logits_of(model.eval()(images))
 
 
@@ -80,4 +80,4 @@ def only_logits(trace: Trace) -> Trace:
     for node in reversed(trace.nodes):
         if node in made and not node.users:
             end.graph.erase_node(node)
-    return Trace(list(end.graph.nodes), trace.paths)
+    return trace._replace(nodes=list(end.graph.nodes))

@@ -1,6 +1,8 @@
 """A traced model in pieces: modules that hold the model's own submodules."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 from torch import Tensor, fx, nn
 
@@ -16,6 +18,7 @@ def traced_pieces(model: nn.Module, trace: Trace, names: list[str]) -> list[fx.G
     ends, start, free = module_ends(trace, model), trace.nodes[0], sides(trace)
     if missing := [name for name in names if name not in ends]:
         raise UserError(f"at: behind {missing[0]} more than one value is in use in training")
+    constants = {node: value for node, value in trace.constants.items() if node not in free}
     given, first, found = start, 1, []
     for end in [*(ends[name] for name in names), len(trace.nodes) - 1]:
         nodes = [node for node in trace.nodes[first : end + 1] if node not in free]
@@ -23,7 +26,7 @@ def traced_pieces(model: nn.Module, trace: Trace, names: list[str]) -> list[fx.G
         if not isinstance(last, fx.Node):
             raise UserError(f"{type(model).__name__}: gives a {type(last).__name__}, not logits")
         if nodes:
-            found.append(piece(model, given, nodes, last, start))
+            found.append(piece(model, given, nodes, last, start, constants))
         given, first = last, end + 1
     return found
 
@@ -34,6 +37,7 @@ def piece(
     nodes: list[fx.Node],
     last: fx.Node,
     image: fx.Node | None = None,
+    constants: Mapping[fx.Node, Any] = MappingProxyType({}),
 ) -> fx.GraphModule:
     """Some nodes of a model as a module that holds the model's own submodules.
 
@@ -43,23 +47,39 @@ def piece(
         nodes: what it computes, in order.
         last: the node whose value it gives.
         image: what the module takes beside, if it needs its sides.
+        constants: values of nodes before that it may read.
     """
-    graph = fx.Graph()
-    copies = {given: graph.placeholder("x")}
+    graph, inside = fx.Graph(), {*nodes}
+    tensors: dict[str, Tensor] = {}
+    copies: dict[fx.Node, Any] = {given: graph.placeholder("x")}
     if image and image is not given:
         copies[image] = graph.placeholder("image")
 
-    def copy(node: fx.Node) -> fx.Node:
-        if node not in copies:  # a parameter that was fetched before, or a side of the image
-            copies[node] = graph.node_copy(node, copy)
+    def copy(node: fx.Node) -> Any:
+        if node not in copies:
+            before = node in constants and node not in inside and node.op != "get_attr"
+            # else a parameter that was fetched before, or a side of the image
+            copies[node] = constant(node) if before else graph.node_copy(node, copy)
         return copies[node]
+
+    def constant(node: fx.Node) -> Any:
+        value = constants[node]
+        if not isinstance(value, Tensor):
+            return value
+        tensors[name := f"_constant_{node.name}"] = value
+        return graph.get_attr(name)
 
     for node in nodes:
         copy(node)
     graph.output(copies[last])
     if image and not copies[image].users:
         graph.erase_node(copies[image])
-    return fx.GraphModule(model, graph)
+    for name, value in tensors.items():  # where torch.fx looks for them, and puts its own
+        setattr(model, name, value)
+    found = fx.GraphModule(model, graph)
+    for name in tensors:
+        delattr(model, name)
+    return found
 
 
 def branch(

@@ -96,7 +96,7 @@ class _Shapes(fx.Interpreter):
 
 def shapes_of(model: nn.Module, trace: Trace, example: Tensor) -> dict[fx.Node, Shape]:
     """The shape of each value of a network, of one image."""
-    with modes_kept(model), torch.inference_mode():
+    with modes_kept(model), torch.no_grad():
         runner = _Shapes(fx.GraphModule(model.eval(), trace.nodes[0].graph))
         runner.run(example)
     return runner.found

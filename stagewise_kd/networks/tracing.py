@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 from torchvision.models.feature_extraction import NodePathTracer
 
+from stagewise_kd.networks.constants import Constants, constants_of
 from stagewise_kd.networks.trace_faults import cannot_be_traced
 from stagewise_kd.system.errors import UserError, listed
 
@@ -24,10 +25,11 @@ class Skip(nn.Module):
 
 
 class Trace(NamedTuple):
-    """What a model computes: its nodes, and the path of each in the model's modules."""
+    """What a model computes: its nodes, the path of each in the model's modules, and constants."""
 
     nodes: list[fx.Node]
     paths: dict[fx.Node, str]
+    constants: Constants
 
 
 class _Tracer(NodePathTracer):  # type: ignore[misc]
@@ -75,7 +77,7 @@ class _Tracer(NodePathTracer):  # type: ignore[misc]
         graph.graph_copy(self.graph, copies)
         graph.output(copies[obj.node])
         fork = torch.random.fork_rng(devices=[])
-        with _as_ever(), modes_kept(self.root), torch.inference_mode(), fork:
+        with _as_ever(), modes_kept(self.root), torch.no_grad(), fork:
             whole = fx.GraphModule(self.root.eval(), graph)
             whole.graph.eliminate_dead_code()
             return fx.Interpreter(whole).run(self._example)
@@ -149,7 +151,8 @@ def _trace(
         graph = tracer.trace(model)
     except Exception as error:  # whatever the model's own code raises on a value that is none yet
         raise cannot_be_traced(model, error) from None
-    return Trace(list(graph.nodes), tracer.node_to_qualname)
+    constants = constants_of(model.eval(), graph, example) if example is not None else {}
+    return Trace(list(graph.nodes), tracer.node_to_qualname, constants)
 
 
 def _not_traced() -> tuple[tuple[Any, ...], list[type[nn.Module]]]:
@@ -171,6 +174,7 @@ def module_ends(trace: Trace, model: nn.Module) -> dict[str, int]:
 def alone(trace: Trace) -> list[int]:
     """The places behind whose node its value carries everything onward."""
     free = {node for node in trace.nodes if node.op == "get_attr"} | sides(trace)
+    free |= trace.constants.keys()
     place = {node: -1 if node in free else number for number, node in enumerate(trace.nodes)}
     last = {node: max((place[u] for u in node.users), default=-1) for node in trace.nodes}
     live: set[fx.Node] = set()

@@ -109,7 +109,7 @@ def _teacher(front_end: FrontEnd, runs: Sequence[Run], source: Source) -> dict[s
     return {}
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def seen(net: BlockNet, shown: Shown, keep: Callable[[Tensor], Tensor]) -> Tensor:
     """What is kept of a network's logits (B, K, …) for the images that are looked at."""
     found: list[Tensor] = []

@@ -168,7 +168,7 @@ def measure(nets: Sequence[BlockNet], shape: tuple[int, ...]) -> None:
 
 def _logits(net: BlockNet, shape: tuple[int, ...]) -> Tensor:
     try:
-        with torch.inference_mode():
+        with torch.no_grad():
             logits: Any = net.eval()(torch.zeros(2, *shape))
     except Exception as error:  # of the user's own network any
         raise cannot_take(name_of(net), shape, error) from None

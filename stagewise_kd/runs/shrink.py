@@ -151,7 +151,7 @@ def _as_taken(net: nn.Module, given: Given | Tensor, norm: Norm, seed: int) -> T
 def _check(net: nn.Module, images: Tensor) -> None:
     """See that the network takes the images and gives logits."""
     try:
-        with torch.inference_mode():
+        with torch.no_grad():
             logits = logits_of(net(images[:1]))
     except Exception as error:  # of the user's own network any
         raise cannot_take(type(net).__name__, images.shape[1:], error) from None

@@ -58,7 +58,7 @@ def points(
     """
     choices = frontier(costs, losses, shares)
     sums = torch.zeros(len(choices), 2)
-    with progress("measuring sizes") as note, torch.inference_mode():
+    with progress("measuring sizes") as note, torch.no_grad():
         for done, part in enumerate(parts := torch.split(images, batch_size(images))):
             note(done, len(parts))
             part = part.to(device_of(model))

@@ -58,7 +58,7 @@ def score(
     for start in range(found["images"], len(images), size):
         batch = images[start : start + size].to(device)
         note(start, len(images))
-        with modes_kept(model), torch.inference_mode():
+        with modes_kept(model), torch.no_grad():
             model.eval()
             for path, name, values in _of_batch(model, space, batch):
                 before = sums.setdefault(path, {}).get(name, [0.0] * len(values))

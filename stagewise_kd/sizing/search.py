@@ -181,7 +181,7 @@ def repair(model: nn.Module, smaller: Smaller, images: Tensor, steps: int, seed:
             repair_all(model, smaller.model, smaller.choice.chosen, images, steps, seed, note)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def share_of_latency(smaller: nn.Module, model: nn.Module, image: Tensor) -> float:
     """How long one network takes, as a share of another, measured in turns."""
     nets = (smaller.eval(), model.eval())

@@ -57,7 +57,7 @@ def standing(net: BlockNet, setup: Setup) -> Standing | None:
     shares: list[Tensor] = []
     counts: list[Tensor] = []
     step = math.ceil(len(setup.data.val) / MOST)  # type: ignore[arg-type]
-    with torch.inference_mode(), autocast(setup.fitting.precision, setup.device):
+    with torch.no_grad(), autocast(setup.fitting.precision, setup.device):
         for batch in eval_loader(setup.data.val, setup.at_once, setup.fitting.workers, step=step):
             logits = two_or_more(net(unit_images(batch.image.to(setup.device))))
             chosen, labels = logits.argmax(dim=1).cpu(), batch.labels

@@ -58,7 +58,7 @@ class CompiledBlocks(Callback):
             with trainer.precision_plugin.forward_context():
                 terms, _ = pl_module.losses(batch)
             sum(terms.values()).backward()
-            with trainer.precision_plugin.forward_context(), torch.inference_mode():
+            with trainer.precision_plugin.forward_context(), torch.no_grad():
                 pl_module.eval().losses(batch)
         except Exception as error:  # compilers and the tools they call raise many kinds
             _plain(pl_module)

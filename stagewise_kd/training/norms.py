@@ -104,7 +104,7 @@ def check_norms(plan: Plan, student: BlockNet, data: Data, batch_size: int) -> N
             )
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _has_single(net: BlockNet, names: tuple[str, ...], shape: tuple[int, ...]) -> bool:
     """Whether a BatchNorm of these blocks gets maps of one pixel."""
     pixels: list[int] = []

@@ -41,7 +41,7 @@ def scores(nets: Mapping[str, Predict], data: Any, setup: Setup) -> dict[str, di
         same.pop(TEACHER, None)
     count = 0
     fast = fast_convolutions(*(net for net in nets.values() if isinstance(net, nn.Module)))
-    with fast, torch.inference_mode(), autocast(setup.fitting.precision, device):
+    with fast, torch.no_grad(), autocast(setup.fitting.precision, device):
         for batch in eval_loader(data, setup.at_once, setup.fitting.workers):
             images = unit_images(batch.image.to(device, non_blocking=True))
             logits = {name: predict(images).float() for name, predict in nets.items()}

@@ -94,9 +94,9 @@ def make_trainer(
     ]
     own = {**OWN, "max_epochs": recorder.pace.rounds, "callbacks": callbacks}
     own |= {"limit_train_batches": 1.0}  # of the option the pace has been told
-    return lightning.Trainer(
-        **_plugins() | fitting.trainer | own | {"precision": fitting.precision}
-    )
+    # a tensor that a network keeps for later could not learn after inference mode
+    usual = _plugins() | {"inference_mode": False}
+    return lightning.Trainer(**usual | fitting.trainer | own | {"precision": fitting.precision})
 
 
 class PlainFiles(TorchCheckpointIO):

@@ -251,3 +251,63 @@ def test_what_a_model_decides_by_its_features_cannot_be_traced():
 
     with pytest.raises(UserError, match=r"Seeing cannot be traced.*x.mean\(\) > 0"):
         cut(Seeing(), IMAGES)
+
+
+class Turned(nn.Linear):
+    def forward(self, x, rotary):
+        return x + super().forward(x * rotary)
+
+
+class Rotating(nn.Module):
+    """Layers of tokens that all read one embedding of places, made of the map's sides."""
+
+    def __init__(self, one_for_each_image: bool) -> None:
+        super().__init__()
+        self.stem, self.fc = nn.Conv2d(3, 8, 4, 4), nn.Linear(8, 5)
+        self.layers = nn.ModuleList(Turned(8, 8) for _ in range(4))
+        self.register_buffer("bands", torch.arange(1.0, 9.0), persistent=False)
+        self.one_for_each_image = one_for_each_image
+
+    def forward(self, x):
+        x = self.stem(x).flatten(2).permute(2, 0, 1)  # places first, images second
+        places, images, _ = x.shape
+        rotary = torch.ones(places, device=x.device).cumsum(0)[:, None, None] * self.bands
+        rotary = torch.sin(rotary).expand(-1, images if self.one_for_each_image else 1, -1)
+        for layer in self.layers:
+            x = layer(x, rotary)
+        return self.fc(x.mean(0))
+
+
+def test_what_all_blocks_read_of_the_sides_of_a_map_is_theirs_as_for_the_example():
+    torch.manual_seed(0)
+    model = Rotating(one_for_each_image=False).eval()
+    net = cut(model, IMAGES, ["stem", "layers.1", "layers.3"])
+    images = torch.rand(5, 3, 32, 32)  # another number than the example's
+    assert net(images).equal(model(images))
+    assert not any(name.startswith("_constant") for name in vars(model))
+    net.blocks["layers.3"].module.double()
+    feature = torch.rand(1, 64, 8).permute(1, 0, 2).double()
+    assert net.features({"layers.1": feature}, {"layers.3"})["layers.3"].dtype == torch.float64
+
+
+def test_what_depends_on_the_number_of_images_is_no_blocks_own():
+    words = "behind layers.1 more than one value is still in use; Rotating can be cut at stem"
+    with pytest.raises(UserError, match=words):
+        cut(Rotating(one_for_each_image=True), IMAGES, ["stem", "layers.1"])
+
+
+def test_a_tensor_that_a_model_keeps_for_later_can_learn():
+    class Keeping(Own):
+        kept = None
+
+        def forward(self, x):
+            if self.kept is None:
+                self.kept = torch.rand(8, 1, 1)
+            x = self.last(self.body(self.stem(x)) * self.kept)
+            return self.fc(x.mean((2, 3)))
+
+    model = Keeping()
+    cut(model, IMAGES)
+    assert model.kept is not None
+    model(IMAGES).sum().backward()
+    assert model.stem[0].weight.grad.any()

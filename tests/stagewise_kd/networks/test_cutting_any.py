@@ -22,12 +22,14 @@ TIMM = """resnet50 resnext50_32x4d regnety_008 efficientnet_b0 tf_efficientnetv2
 mobilenetv3_small_100 mobilenetv4_conv_small mnasnet_100 convnext_atto convnextv2_nano densenet121
 vgg16_bn inception_v3 ghostnet_100 repvgg_a0 hrnet_w18_small swin_tiny_patch4_window7_224
 vit_tiny_patch16_224 deit_tiny_patch16_224 mixer_s16_224 edgenext_xx_small fastvit_t8 mobilevit_xxs
-nfnet_l0 dla34 xception41 rexnet_100 efficientformerv2_s0 maxvit_rmlp_pico_rw_256"""
+nfnet_l0 dla34 xception41 rexnet_100 efficientformerv2_s0 maxvit_rmlp_pico_rw_256
+vit_small_patch16_dinov3 eva02_tiny_patch14_224 twins_svt_small"""
 TORCHVISION = """resnet18 googlenet squeezenet1_0 shufflenet_v2_x1_0 densenet121 efficientnet_b0
 convnext_tiny mobilenet_v3_large regnet_y_400mf swin_t vit_b_16 alexnet"""
 ALL = [f"timm/{name}" for name in TIMM.split()]
 ALL += [f"torchvision/{name}" for name in TORCHVISION.split()]
 SIZES = {"timm/inception_v3": 96, "timm/efficientformerv2_s0": 224}
+SIZES |= {"timm/eva02_tiny_patch14_224": 56, "timm/twins_svt_small": 224}
 OPTIONS = {
     "timm/swin_tiny_patch4_window7_224": VIT | {"window_size": 2},
     "timm/maxvit_rmlp_pico_rw_256": VIT,
@@ -35,6 +37,7 @@ OPTIONS = {
     "torchvision/googlenet": {"init_weights": False, "aux_logits": False},
 } | dict.fromkeys((f"timm/{n}_224" for n in ("vit_tiny_patch16", "deit_tiny_patch16")), VIT)
 OPTIONS["timm/mixer_s16_224"] = VIT
+OPTIONS["timm/eva02_tiny_patch14_224"] = {"img_size": 56}
 
 
 def network(name: str, options: dict) -> nn.Module:
@@ -67,7 +70,7 @@ def check(net: BlockNet, size: int) -> None:
     trained = net.eval().blocks[net.names[1]]
     held = {id(t) for t in (*trained.module.parameters(), *trained.module.buffers())}
     trained.module.train()
-    given = {name: features[name] for name in trained.reads}
+    given = {name: ({IMAGE: images} | features)[name] for name in trained.reads}
     loss = net.features(given, {trained.name})[trained.name].square().mean()
     optimizer = torch.optim.SGD(net.parameters(), 0.1, weight_decay=0.1)
     loss.backward()
