@@ -40,7 +40,7 @@ trainer.* takes options of lightning.Trainer that the run does not set itself.
 def run_help(front_end: str, command: str = "run") -> str:
     """The text of `--help` of a command that takes overrides, of a front end: cls or seg."""
     own, shared = Path(config_folder(front_end)), Path(config_folder("shared"))
-    chosen = _choices(own / "config.yaml")
+    chosen = default_choices(own / "config.yaml")
     choices = [_choice(group, _names(group, name, own, shared)) for group, name in chosen]
     usage = f"usage: {front_end}-kd {command} [name=value …]\n"
     parts = [usage, ABOUT[command], CHOICES + "".join(choices)]
@@ -55,7 +55,7 @@ def run_help(front_end: str, command: str = "run") -> str:
     return "\n".join([*parts, END])
 
 
-def _choices(config: Path) -> list[tuple[str, str]]:
+def default_choices(config: Path) -> list[tuple[str, str]]:
     """Groups and the choice that each has by default."""
     defaults = yaml.safe_load(config.read_text(encoding="utf-8"))["defaults"]
     named = [

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -12,11 +13,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 
+from stagewise_kd.cli.help import default_choices
 from stagewise_kd.runs.composing import composing, config_folder, search_path
 from stagewise_kd.runs.config import check_values, resolved
 from stagewise_kd.runs.config_source import GROUPS
 from stagewise_kd.runs.launchers import check_launcher, launcher_settings
-from stagewise_kd.runs.overrides import as_typed
+from stagewise_kd.runs.overrides import as_typed, setting
 from stagewise_kd.runs.study import plan_study, run_study
 from stagewise_kd.system.errors import UserError
 
@@ -65,7 +67,7 @@ def hydra_run(
         raise UserError(_no_choice(error, front_end)) from None
     except ConfigCompositionException as error:
         if "Could not override" in str(error):
-            raise UserError(_misspelled(str(error), front_end)) from None
+            raise UserError(_misspelled(str(error), front_end, settings)) from None
         raise
     except ValueError as error:  # Hydra's of teacher=null
         if "Config group override" not in str(error):
@@ -128,13 +130,18 @@ def _no_choice(error: MissingConfigException, front_end: str) -> str:
     return f"Could not find '{group}/{name}'; there are {', '.join(there)}{more}"
 
 
-def _misspelled(message: str, front_end: str) -> str:
+def _misspelled(message: str, front_end: str, settings: Sequence[str]) -> str:
     """Hydra's message of an unknown setting, with the closest one that there is."""
     wrong = message.split("'")[1]
+    groups = dict(default_choices(Path(config_folder(front_end)) / "config.yaml"))
+    chosen = [item.split(",")[0] for item in settings if setting(item) in groups]
     with composing(front_end) as compose:
-        known = _paths(OmegaConf.to_container(compose(), resolve=False))
+        usual, known = (_paths(OmegaConf.to_container(compose(given))) for given in ((), chosen))
     close = get_close_matches(wrong, known, n=1)
-    hint = f"did you mean {close[0]}?" if close else "see --cfg job for the names there are"
+    if wrong in usual:
+        hint = f"other choices of {wrong.partition('.')[0]}= have it"
+    else:
+        hint = f"did you mean {close[0]}?" if close else "see --cfg job for the names there are"
     return f"no setting is called {wrong!r}; {hint}"
 
 

@@ -486,6 +486,8 @@ class TestBadInput:
             ("experiment=methods_smal", ["experiment/methods_smal", "methods_small"]),
             ("data.fracton=0.5", ["data.fracton", "did you mean data.fraction?"]),
             ("epoch=3", ["'epoch'", "did you mean epochs?"]),
+            ("method=hinton method.temprature=3", ["did you mean method.temperature?"]),
+            ("method=hinton method.patience=3", ["other choices of method= have it"]),
             ("data.root=nowhere", ["data.root=", "nowhere: no such folder"]),
             ("data.fraction=0", ["data.fraction=0", "above 0 and up to 1"]),
             ("data.fraction=lots", ["data.fraction=lots"]),
@@ -506,6 +508,7 @@ class TestBadInput:
             ("data.val=100", ["data.val=100: leaves none of 48 train images"]),
             ("graft=maybe", ["graft=maybe: give true or false"]),
             ("cache.views=0", ["cache.views=0: give a whole number from 1 up"]),
+            ("optimizer.weight_decai=1", ["optimizer=Adam", "argument 'weight_decai'; optimizer."]),
             ("cache.dtype=int8", ["cache.dtype=int8: give bfloat16"]),
             ("trainer.max_epochs=3", ["trainer.max_epochs: the run sets it itself", "epochs=N"]),
             ("trainer.accelerator=tpuu", ["Lightning's Trainer does not take that", "tpuu"]),
@@ -516,7 +519,7 @@ class TestBadInput:
         ],
     )
     def test_override(self, command, capsys, override, words):
-        error = self.said(capsys, *command, override)
+        error = self.said(capsys, *command, *override.split())
         for word in words:
             assert word in error
 
