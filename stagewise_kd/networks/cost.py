@@ -17,6 +17,11 @@ from stagewise_kd.networks.blocks import IMAGE, BlockNet
 REPETITIONS = 20
 WARM_UP = 3
 LEAST = 5  # rounds, however long they take
+FUSED = (
+    torch.ops.aten._scaled_dot_product_flash_attention,
+    torch.ops.aten._scaled_dot_product_efficient_attention,
+    torch.ops.aten._scaled_dot_product_cudnn_attention,
+)
 
 
 def costs(nets: Mapping[str, BlockNet], shape: tuple[int, ...]) -> dict[str, Any]:
@@ -73,13 +78,20 @@ def macs(run: Callable[[], Any]) -> int:
 
 
 def counting() -> FlopCounterMode:
-    """A context that counts the operations in it, as a sum over all modules."""
-    counter = FlopCounterMode(display=False)
+    """A context that counts the operations in it, as a sum over all modules.
+
+    What fused attention multiplies is no layer's, and torch counts it on GPUs alone.
+    """
+    counter = FlopCounterMode(display=False, custom_mapping=dict.fromkeys(FUSED, _nothing))
     # not by module: the hooks that tell which one runs fail where a parameter is an argument
     tracker: Any = nullcontext()
     tracker.parents = {"Global"}
     counter.mod_tracker = tracker
     return counter
+
+
+def _nothing(*shapes: Any, **more: Any) -> int:
+    return 0
 
 
 @torch.no_grad()

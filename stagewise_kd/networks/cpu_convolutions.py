@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stagewise_kd.networks.tracing import forwards
+from stagewise_kd.networks.modes import forwards
 
 CHANNELS = 32  # of the input for each pixel of the output: from there on a product is faster
 

@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from stagewise_kd.networks.modes import modes_kept
 from stagewise_kd.networks.pieces import behind
-from stagewise_kd.networks.tracing import Trace, modes_kept
+from stagewise_kd.networks.tracing import Trace
 from stagewise_kd.system.errors import UserError, first_line
 
 NAMES = ("out", "logits")  # of torchvision's segmentation networks; of transformers

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from stagewise_kd.networks.layout import Shape, layout
-from stagewise_kd.networks.tracing import Trace, alone, modes_kept, module_ends, spans
+from stagewise_kd.networks.modes import modes_kept
+from stagewise_kd.networks.tracing import Trace, alone, module_ends, spans
 
 PARTS = 4  # of a network that keeps its resolution
 SAME = 2  # resolutions of fewer times as many places are one: class tokens, unpadded convolutions

@@ -12,7 +12,7 @@ from torch.nn.modules.conv import _ConvNd
 from stagewise_kd.networks.blocks import BlockNet
 from stagewise_kd.networks.cutting import cut, known_cut
 from stagewise_kd.networks.origin import Origin, rebuild
-from stagewise_kd.networks.tracing import Skip
+from stagewise_kd.networks.tracer import Skip
 from stagewise_kd.system.errors import UserError
 
 DROP = "drop"

@@ -178,7 +178,8 @@ def _logits(net: BlockNet, shape: tuple[int, ...]) -> Tensor:
     if logits.ndim == 4 and logits.shape[2:] != shape[1:]:
         raise UserError(
             f"{name_of(net)} gives {tuple(logits.shape[2:])} for images of {tuple(shape[1:])}; "
-            "give images whose sides it keeps, often multiples of 32"
+            "give images whose sides it keeps, often multiples of 32, or the network in a module "
+            "that scales its logits up"
         )
     return logits
 

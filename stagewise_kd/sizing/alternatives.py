@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from stagewise_kd.networks.shrunk import DROP, Change
-from stagewise_kd.networks.tracing import Skip
+from stagewise_kd.networks.tracer import Skip
 from stagewise_kd.sizing.calls import Call, judging
 from stagewise_kd.sizing.finding import find_blocks, keeps_shape
 from stagewise_kd.sizing.hidden import hidden, narrower

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from stagewise_kd.networks.modes import forwards, modes_kept
 from stagewise_kd.networks.outputs import logits_of
-from stagewise_kd.networks.tracing import forwards, modes_kept
 
 
 @dataclass(frozen=True)

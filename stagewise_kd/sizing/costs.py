@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from stagewise_kd.networks.cost import macs, params
-from stagewise_kd.networks.tracing import forwards, modes_kept
+from stagewise_kd.networks.modes import forwards, modes_kept
 from stagewise_kd.sizing.alternatives import KEEP, Choices
 from stagewise_kd.sizing.calls import device_of, judging
 from stagewise_kd.sizing.target import Kind

@@ -15,9 +15,10 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 from stagewise_kd.networks.cost import macs
+from stagewise_kd.networks.modes import modes_kept
 from stagewise_kd.networks.outputs import logits_of
 from stagewise_kd.networks.pieces import piece
-from stagewise_kd.networks.tracing import Trace, modes_kept, traces
+from stagewise_kd.networks.tracing import Trace, traces
 from stagewise_kd.sizing.calls import Call
 from stagewise_kd.sizing.hidden import hidden
 from stagewise_kd.sizing.layers import mixes

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from stagewise_kd.methods.losses import soft_cross_entropy
+from stagewise_kd.networks.modes import forwards, modes_kept
 from stagewise_kd.networks.outputs import logits_of
-from stagewise_kd.networks.tracing import forwards, modes_kept
 from stagewise_kd.sizing.alternatives import KEEP, Choices
 from stagewise_kd.sizing.calls import device_of, judging, recorded
 from stagewise_kd.system.files import read_json, write_json

@@ -27,3 +27,8 @@ def test_a_module_that_takes_a_parameter_is_counted():
     with torch.inference_mode():
         assert macs(partial(net, x)) == 2 * 2 * 4 * 3
         assert macs(partial(net.inner, net.token)) == 4 * 3
+
+
+def test_fused_attention_costs_on_a_gpu_what_it_costs_elsewhere():
+    q = torch.empty(1, 2, 8, 16, device="meta", dtype=torch.float16)
+    assert macs(partial(torch.ops.aten._scaled_dot_product_flash_attention, q, q, q)) == 0

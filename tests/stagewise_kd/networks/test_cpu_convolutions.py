@@ -6,7 +6,7 @@ from torch import nn
 
 from stagewise_kd.networks import cpu_convolutions
 from stagewise_kd.networks.cpu_convolutions import fast_convolutions
-from stagewise_kd.networks.tracing import forwards
+from stagewise_kd.networks.modes import forwards
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 2), (1, 3), (4, 3)])

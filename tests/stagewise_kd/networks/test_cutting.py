@@ -244,6 +244,44 @@ def test_what_a_model_decides_by_shapes_is_decided_as_for_the_example():
     assert net(IMAGES).equal(model.eval()(IMAGES))
 
 
+class Unpacking(nn.Module):
+    """Unpacks shapes, counts with sides, and notes one, as networks of transformers do."""
+
+    places = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.inner = nn.Conv2d(3, 8, 4, 4), nn.Linear(8, 8)
+        self.fc = nn.Linear(8, 5)
+
+    def forward(self, x):
+        x = self.stem(x).flatten(2).transpose(1, 2)
+        x = x + self.inner(x).view(*x.shape[:-1], -1, 4).flatten(2)
+        self.places = x.shape[1]
+        return self.fc(x[:, : int(self.places / 2)].mean(1))
+
+
+def test_shapes_that_are_unpacked_and_counted_with():
+    torch.manual_seed(0)
+    model = Unpacking().eval()
+    net = cut(model, IMAGES, ["stem"])
+    images = torch.rand(5, 3, 32, 32)
+    assert net(images).equal(model(images))
+    assert model.places == 64  # as it runs, nothing of a trace
+    assert deepcopy(net)(images).equal(model(images))
+
+
+def test_a_number_of_images_is_no_number_of_a_networks_own():
+    class Splitting(Unpacking):
+        def forward(self, x):
+            return torch.cat(super().forward(x).split(int(x.shape[0])))
+
+    with pytest.raises(
+        UserError, match=r"Splitting cannot be traced: .* known only when the network"
+    ):
+        cut(Splitting(), IMAGES, ["stem"])
+
+
 def test_what_a_model_decides_by_its_features_cannot_be_traced():
     class Seeing(Deciding):
         def forward(self, x):

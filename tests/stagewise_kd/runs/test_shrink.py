@@ -13,7 +13,7 @@ import stagewise_kd as skd
 from stagewise_kd.networks.blocks import Block, BlockNet
 from stagewise_kd.networks.hashes import weights_hash
 from stagewise_kd.networks.resnet import resnet
-from stagewise_kd.networks.tracing import Skip
+from stagewise_kd.networks.tracer import Skip
 from stagewise_kd.runs.student import save_student
 from stagewise_kd.system.errors import UserError
 from tests.stagewise_kd.sizing.nets import Residual, chain, images

@@ -15,7 +15,7 @@ from stagewise_kd import shrink
 from stagewise_kd.networks.cutting import cut
 from stagewise_kd.networks.resnet import resnet
 from stagewise_kd.networks.shrunk import apply
-from stagewise_kd.networks.tracing import Skip
+from stagewise_kd.networks.tracer import Skip
 from stagewise_kd.sizing.alternatives import alternatives
 from stagewise_kd.sizing.calls import Call
 from stagewise_kd.sizing.finding import find_blocks
