@@ -28,7 +28,7 @@ from stagewise_kd.runs.config import check_values, resolved
 from stagewise_kd.system.console import console
 from stagewise_kd.system.errors import IncompleteError, UserError, raise_faults
 from stagewise_kd.system.files import TEXT, path_of, read_json, write_json, write_text
-from stagewise_kd.system.names import method_name, run_name
+from stagewise_kd.system.names import SHRUNK, method_name, run_name
 from stagewise_kd.system.run_folder import is_running
 
 LIST = "study.json"
@@ -82,7 +82,11 @@ def plan_study(front_end: str, settings: Sequence[str]) -> Study:
         swept = parse([f"{key}={value}" for key, value in params.items()])
         swept += [item for item in asked if not item.key_or_group.startswith("hydra")]
         jobs = BasicSweeper.split_arguments(swept, None)[0]
-        configs = [resolved(compose(job)) for job in jobs]
+        composed = [compose(job) for job in jobs]
+    if any(cfg.student.name == SHRUNK for cfg in composed):
+        for cfg in composed:
+            _leave_size(cfg)
+    configs = [resolved(cfg) for cfg in composed]
     _check(configs)
     keys = {item.key_or_group for item in swept if item.is_sweep_override()} - TOLD
     names = [
@@ -93,6 +97,12 @@ def plan_study(front_end: str, settings: Sequence[str]) -> Study:
     folder = path_of(str(shared.out or "runs")).absolute()
     methods = dict(zip(names, map(method_name, configs), strict=True))
     return Study(folder, dict(zip(map(tuple, jobs), names, strict=True)), methods, Path.cwd())
+
+
+def _leave_size(cfg: DictConfig) -> None:
+    """A size in a study is that of the students that are shrunk; the others have their own."""
+    if cfg.student.name != SHRUNK:
+        cfg.target = dict.fromkeys(cfg.target)
 
 
 def _check(configs: Sequence[dict[str, Any]]) -> None:
@@ -165,6 +175,7 @@ def _attempt(study: Study, run: Callable[[DictConfig], object], cfg: DictConfig)
     number = list(study.names.values()).index(name) + 1
     console.print(f"job {number}/{len(study.names)}: {name}", soft_wrap=True, highlight=False)
     OmegaConf.update(cfg, "out", str(study.folder / name))
+    _leave_size(cfg)
     if OmegaConf.select(cfg, "wandb.group") is None:
         OmegaConf.update(cfg, "wandb.group", study.folder.name)
     failure = study.failure(name)

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from stagewise_kd.cli.hydra_app import hydra_run
 from stagewise_kd.runs.composing import config_folder
 from stagewise_kd.runs.study import plan_study
-from stagewise_kd.system.errors import UserError
+from stagewise_kd.system.errors import IncompleteError, UserError
 from tests.cls_kd.test_cli import TINY, cls_kd
 
 CONFIGS = Path(config_folder("cls")).parent
@@ -99,6 +100,20 @@ class TestPlanning:
             "shapes-0.001",
             "shapes-0.50",
         ]
+
+
+def test_a_size_is_that_of_the_students_that_are_shrunk(here):
+    sizes = {}
+
+    def run(cfg):
+        sizes[cfg.student.name] = cfg.target.macs
+
+    study = ["-m", "student=shrunk,resnet10", "target.macs=0.5", "out=both"]
+    with pytest.raises(IncompleteError):  # for it leaves no result
+        hydra_run("cls", run, study)
+    assert sizes == {"shrunk": 0.5, "resnet10": None}
+    with pytest.raises(UserError, match=r"target.macs=0.5: is for student=shrunk"):
+        plan_study("cls", ["student=resnet14,resnet10", "target.macs=0.5"])
 
 
 @pytest.mark.parametrize(
