@@ -145,10 +145,15 @@ def forgetting(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         for module, values in before.items():
-            noted = [name for name, value in vars(module).items() if isinstance(value, fx.Proxy)]
+            noted = [name for name, value in vars(module).items() if _is_traced(value)]
             for name in noted:
                 vars(module).pop(name)
                 vars(module).update({name: values[name]} if name in values else {})
+
+
+def _is_traced(value: Any) -> bool:
+    parts = value if isinstance(value, tuple | list) else ()
+    return isinstance(value, fx.Proxy) or any(map(_is_traced, parts))
 
 
 def _not_traced() -> tuple[tuple[Any, ...], list[type[nn.Module]]]:
