@@ -36,7 +36,8 @@ def repaired(block: nn.Module, call: Call, steps: int, seed: int, lr: float = LR
     if not steps or not parameters:
         return copy
     device = parameters[0].device
-    count, scale = len(call.output), call.output.square().mean().to(device)
+    count = len(call.output)
+    scale = call.output.square().mean().clamp_min(1e-8).to(device)  # a dead block gives zeros
     draw = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(parameters, lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps + 1)

@@ -161,3 +161,10 @@ def test_elsewhere_there_are_copies_of_all():
 def test_large_images_are_fewer_at_a_time():
     sizes = [batch_size(torch.empty(9, 3, side, side, device="meta")) for side in (32, 448, 4096)]
     assert sizes == [50, 12, 1]
+
+
+def test_a_dead_block_is_repaired_to_give_nothing():
+    torch.manual_seed(0)
+    x = torch.randn(8, 4)
+    better = repaired(nn.Linear(4, 4), Call((x,), {}, torch.zeros(8, 4)), 200, seed=0, lr=0.05)
+    assert better(x).abs().max() < 0.05
