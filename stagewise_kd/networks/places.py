@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from stagewise_kd.networks.layout import Shape, layout
 from stagewise_kd.networks.modes import modes_kept
 from stagewise_kd.networks.tracing import Trace, alone, module_ends, spans
+from stagewise_kd.system.errors import UserError, first_line
 
 PARTS = 4  # of a network that keeps its resolution
 SAME = 2  # resolutions of fewer times as many places are one: class tokens, unpadded convolutions
@@ -96,10 +97,21 @@ class _Shapes(fx.Interpreter):
 
 
 def shapes_of(model: nn.Module, trace: Trace, example: Tensor) -> dict[fx.Node, Shape]:
-    """The shape of each value of a network, of one image."""
+    """The shape of each value of a network, of one image.
+
+    Raises:
+        UserError: the trace does not run: the network has taken another way through its code.
+    """
     with modes_kept(model), torch.no_grad():
         runner = _Shapes(fx.GraphModule(model.eval(), trace.nodes[0].graph))
-        runner.run(example)
+        try:
+            runner.run(example)
+        except Exception as error:  # of any of its operations
+            raise UserError(
+                f"{type(model).__name__} cannot be traced: it does something else for a traced "
+                f"value than for a tensor ({first_line(error)}), such as by isinstance(x, Tensor); "
+                "change that, or leave the module that asks whole: no_trace=[…]"
+            ) from None
     return runner.found
 
 

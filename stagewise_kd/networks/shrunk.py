@@ -127,13 +127,28 @@ def apply(model: nn.Module, recipe: Recipe) -> nn.Module:
         try:
             block = model.get_submodule(path)
             if isinstance(change, str):
-                model.set_submodule(path, Skip())
+                put(model, path, Skip())
                 continue
             for name, (inputs, outputs) in change.items():
                 narrow(block.get_submodule(name), torch.arange(inputs), torch.arange(outputs))
         except AttributeError:
             raise UserError(f"recipe: {type(model).__name__} has no block {path!r}") from None
     return model
+
+
+def put(model: nn.Module, path: str, module: nn.Module) -> None:
+    """Put a module in the place of another, under each name that the network has for it.
+
+    Args:
+        model: is changed.
+        path: a name of the other.
+        module: what takes its place.
+    """
+    other = model.get_submodule(path)
+    for parent in [*model.modules()]:
+        for name, child in parent._modules.items():
+            if child is other:
+                parent._modules[name] = module
 
 
 def narrow(module: nn.Module, inputs: Tensor, outputs: Tensor) -> None:

@@ -12,6 +12,7 @@ from torchvision.models.feature_extraction import NodePathTracer
 
 from stagewise_kd.networks.modes import modes_kept
 
+IS_OF: Any = torch.jit.isinstance
 CALLED, ASKED = nn.Module.__call__, nn.Module.__getattr__  # torch.fx replaces them while it traces
 
 
@@ -52,12 +53,12 @@ class Tracer(NodePathTracer):  # type: ignore[misc]
 
     def to_bool(self, obj: fx.Proxy) -> bool:
         """Whether something holds that no tensor is compared for."""
-        value = self._known(obj)
+        value = self.value(obj)
         return bool(value if isinstance(value, bool | int) else super().to_bool(obj))
 
     def iter(self, obj: Any) -> Iterator[Any]:
         """The parts of a shape."""
-        value = self._known(obj)
+        value = self.value(obj)
         if not isinstance(value, tuple | list):
             return super().iter(obj)  # type: ignore[no-any-return]
         return iter([obj[place] for place in range(len(value))])
@@ -65,19 +66,19 @@ class Tracer(NodePathTracer):  # type: ignore[misc]
     def number(self, obj: fx.Proxy) -> int | float:
         """A number that comes of sides of features, not of how many images there are."""
         if self._example is not None:
-            few, more = (self._known(obj, count) for count in (2, 3))
+            few, more = (self.value(obj, count) for count in (2, 3))
             if isinstance(few, int | float) and few == more:
                 return few
         raise TypeError(f"{obj} is known only when the network runs")
 
     def length(self, obj: fx.Proxy) -> int:
         """The number of parts of a shape."""
-        value = self._known(obj)
+        value = self.value(obj)
         if not isinstance(value, tuple | list):
             raise TypeError(f"the length of {obj} is known only when the network runs")
         return len(value)
 
-    def _known(self, obj: fx.Proxy, count: int | None = None) -> Any:
+    def value(self, obj: fx.Proxy, count: int | None = None) -> Any:
         """What a value is for the example, or for so many images; of a tensor its shape alone."""
         if self._example is None:
             return None
@@ -116,25 +117,32 @@ def _as_ever() -> Iterator[None]:
 
 
 @contextmanager
-def counting() -> Iterator[None]:
-    """Shapes have a length and sides are numbers, which torch.fx does not know of."""
-    asked: dict[str, Callable[[Any], Any]] = {
-        "__len__": lambda proxy: proxy.tracer.length(proxy),
-        "__index__": lambda proxy: proxy.tracer.number(proxy),
-        "__int__": lambda proxy: int(proxy.tracer.number(proxy)),
-        "__float__": lambda proxy: float(proxy.tracer.number(proxy)),
+def answering() -> Iterator[None]:
+    """Values have a length, are numbers and of a type, which torch.fx does not know of."""
+    asked: dict[tuple[Any, str], Callable[..., Any]] = {
+        (fx.Proxy, "__len__"): lambda proxy: proxy.tracer.length(proxy),
+        (fx.Proxy, "__index__"): lambda proxy: proxy.tracer.number(proxy),
+        (fx.Proxy, "__int__"): lambda proxy: int(proxy.tracer.number(proxy)),
+        (fx.Proxy, "__float__"): lambda proxy: float(proxy.tracer.number(proxy)),
+        (torch.jit, "isinstance"): _is_of,
     }
-    before = {name: vars(fx.Proxy).get(name) for name in asked}
+    before = {(owner, name): vars(owner).get(name) for owner, name in asked}
     try:
-        for name, answer in asked.items():
-            setattr(fx.Proxy, name, answer)
+        for (owner, name), answer in asked.items():
+            setattr(owner, name, answer)
         yield
     finally:
-        for name, earlier in before.items():
+        for (owner, name), earlier in before.items():
             if earlier is None:
-                delattr(fx.Proxy, name)
+                delattr(owner, name)
             else:
-                setattr(fx.Proxy, name, earlier)
+                setattr(owner, name, earlier)
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    """What torch.jit.isinstance says of a value, as MONAI's networks ask it of their skips."""
+    tracer: Any = getattr(value, "tracer", None) if isinstance(value, fx.Proxy) else None
+    return bool(IS_OF(tracer.value(value) if tracer else value, kind))
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from torch import Tensor, fx, nn
 from stagewise_kd.networks.constants import Constants, constants_of
 from stagewise_kd.networks.modes import modes_kept
 from stagewise_kd.networks.trace_faults import cannot_be_traced
-from stagewise_kd.networks.tracer import Tracer, counting, forgetting
+from stagewise_kd.networks.tracer import Tracer, answering, forgetting
 from stagewise_kd.system.errors import UserError, listed
 
 
@@ -48,7 +48,7 @@ def _trace(
 ) -> Trace:
     tracer = Tracer(no_trace, example)
     try:
-        with counting(), forgetting(model):
+        with answering(), forgetting(model):
             graph = tracer.trace(model)
     except Exception as error:  # whatever the model's own code raises on a value that is none yet
         raise cannot_be_traced(model, error) from None

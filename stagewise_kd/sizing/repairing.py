@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stagewise_kd.networks.shrunk import DROP
+from stagewise_kd.networks.shrunk import DROP, put
 from stagewise_kd.sizing.alternatives import KEEP, Alternative, Choices
 from stagewise_kd.sizing.calls import Call, device_of, joined, judging, recorded
 
@@ -100,7 +100,7 @@ def repair_all(
         given = joined(replace(call, output=None) for call in features(smaller, path, images))
         wanted = joined(Call((), {}, call.output) for call in features(model, target, images))
         call = replace(given, output=wanted.output)
-        smaller.set_submodule(path, repaired(smaller.get_submodule(path), call, steps, seed))
+        put(smaller, path, repaired(smaller.get_submodule(path), call, steps, seed))
         del given, wanted, call  # before those of the next block, which are as large
     note(len(targets), len(targets))
 

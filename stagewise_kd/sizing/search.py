@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from stagewise_kd.networks.cpu_convolutions import fast_convolutions
 from stagewise_kd.networks.hashes import weights_hash
-from stagewise_kd.networks.shrunk import Change, Recipe
+from stagewise_kd.networks.shrunk import Change, Recipe, put
 from stagewise_kd.sizing.alternatives import KEEP, Choices
 from stagewise_kd.sizing.calls import device_of
 from stagewise_kd.sizing.choice import Choice, Losses, reached
@@ -146,7 +146,7 @@ def built(model: nn.Module, space: Sequence[Choices], choice: Choice, costs: Cos
         alternative = choices.alternatives[choice.chosen[choices.path]]
         if alternative.name == KEEP:
             continue
-        copy.set_submodule(choices.path, deepcopy(alternative.module))
+        put(copy, choices.path, deepcopy(alternative.module))
         if alternative.change is None:
             is_ours = False
         else:
@@ -168,7 +168,7 @@ def restored(model: nn.Module, smaller: Smaller) -> Smaller:
         pair = smaller.model.get_submodule(path)
         for name, layer in pair.named_modules():
             if mixes(layer) or apart(layer):
-                copy.set_submodule(name, layer)
+                put(copy, name, layer)
         copy.load_state_dict(pair.state_dict(), strict=False)  # of what else it holds
     recipe = smaller.recipe and [("", change) for _, change in smaller.recipe]
     return replace(smaller, model=copy.eval(), recipe=recipe)

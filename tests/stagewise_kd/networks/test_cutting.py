@@ -271,6 +271,32 @@ def test_shapes_that_are_unpacked_and_counted_with():
     assert deepcopy(net)(images).equal(model(images))
 
 
+class Asking(Own):
+    """Asks of what type a feature is, as torch.jit lets it."""
+
+    def asks(self, x):
+        return torch.jit.isinstance(x, torch.Tensor)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = self.body(x) if self.asks(x) else x[:, :4]
+        return self.fc(self.last(x).mean((2, 3)))
+
+
+def test_a_type_that_is_asked_for_as_torch_jit_does():
+    model = Asking().eval()
+    assert cut(model, IMAGES, ["stem", "last"])(IMAGES).equal(model(IMAGES))
+
+
+def test_a_network_that_does_something_else_for_a_traced_value_is_told():
+    class Python(Asking):
+        def asks(self, x):
+            return isinstance(x, torch.Tensor)
+
+    with pytest.raises(UserError, match=r"Python cannot be traced: it does something else for a"):
+        cut(Python(), IMAGES)
+
+
 def test_a_number_of_images_is_no_number_of_a_networks_own():
     class Splitting(Unpacking):
         def forward(self, x):

@@ -1,6 +1,7 @@
 """Shrinking from Python."""
 
 from copy import deepcopy
+from functools import partial
 
 import pytest
 import timm
@@ -11,6 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import cls_kd
 import stagewise_kd as skd
 from stagewise_kd.networks.blocks import Block, BlockNet
+from stagewise_kd.networks.cost import macs
 from stagewise_kd.networks.hashes import weights_hash
 from stagewise_kd.networks.resnet import resnet
 from stagewise_kd.networks.tracer import Skip
@@ -151,3 +153,29 @@ def test_bad_images_and_networks():
         skd.shrink("resnet34", images(3), macs=0.5)
     with pytest.raises(UserError, match="no block that can be left out"):
         skd.shrink(nn.Sequential(nn.Flatten(), nn.Linear(192, 3)), images(3), macs=0.5)
+
+
+class Linked(nn.Module):
+    """Runs its blocks under the second of their names, as MONAI's DynUNet does."""
+
+    def __init__(self):
+        super().__init__()
+        net = chain()
+        self.stem, self.blocks, self.head = net.stem, nn.ModuleList(net.blocks), net.head
+        self.order = nn.ModuleList([self.stem, *self.blocks])
+
+    def forward(self, x):
+        for block in self.order:
+            x = block(x)
+        return self.head(x.mean((2, 3)))
+
+
+def test_a_block_of_two_names_is_replaced_under_both(tmp_path):
+    torch.manual_seed(0)
+    net, x = Linked().eval(), images(16)
+    found = skd.shrink(net, x, macs=0.5, repair_steps=3)
+    assert macs(partial(found, x[:1])) <= 0.5 * macs(partial(net, x[:1]))
+    assert all(one is other for one, other in zip(found.blocks, found.order[1:], strict=True))
+    run = cls_kd.distill(found, net, x, steps=2, batch_size=4, out=tmp_path / "run")
+    again = skd.load(tmp_path / "run", factory=Linked)
+    assert again(x).equal(run.student(x))
