@@ -6,9 +6,10 @@ from math import prod
 from torch import Tensor, fx, nn
 
 from stagewise_kd.networks.blocks import IMAGE, Block, Role
+from stagewise_kd.networks.layout import Shape
 from stagewise_kd.networks.pieces import behind, branch
 from stagewise_kd.networks.places import shapes_of
-from stagewise_kd.networks.tracing import Trace, spans
+from stagewise_kd.networks.tracing import Trace, sides, spans
 
 
 def branching_blocks(
@@ -26,7 +27,8 @@ def branching_blocks(
         example: images (B, C, H, W) that it takes.
     """
     shapes = shapes_of(model, judging, example)
-    ends = {name: node for name, node in _units(model, judging) if len(shapes.get(node, ())) == 3}
+    units = _units(model, judging, shapes)
+    ends = {name: node for name, node in units if len(shapes.get(node, ())) == 3}
     trained = {name: learning.nodes[last] for name, (_, last) in spans(learning, model).items()}
     if len(ends) < 2 or not ends.keys() <= trained.keys():
         return []
@@ -53,18 +55,43 @@ def branching_blocks(
     return found if len(held) == len({*held}) else []
 
 
-def _units(model: nn.Module, trace: Trace, path: str = "") -> Iterator[tuple[str, fx.Node]]:
-    """The outermost modules with weights that give one value to what is outside, as they run."""
+def _units(
+    model: nn.Module, trace: Trace, shapes: Mapping[fx.Node, Shape], path: str = ""
+) -> Iterator[tuple[str, fx.Node]]:
+    """The outermost modules with weights that give one value to what is outside, as they run.
+
+    One that goes down to a lower resolution and up again is a U-Net inside of another.
+    """
     found = spans(trace, model)
     inside = [name for name, _ in model.get_submodule(path).named_children()]
     names = [f"{path}.{name}" if path else name for name in inside]
     for name in sorted(names, key=lambda name: found.get(name, (len(trace.nodes),))[0]):
         if not any(True for _ in model.get_submodule(name).parameters()):
             continue
-        if name in found and _is_unit(name, trace, *found[name]):
+        whole = name in found and _is_unit(name, trace, *found[name])
+        if whole and not _goes_down_and_up(name, trace, shapes, *found[name]):
             yield name, trace.nodes[found[name][1]]
         else:
-            yield from _units(model, trace, name)
+            yield from _units(model, trace, shapes, name)
+
+
+def _goes_down_and_up(
+    name: str, trace: Trace, shapes: Mapping[fx.Node, Shape], first: int, last: int
+) -> bool:
+    """Whether one part of a module reads its feature, and within there are maps of a quarter."""
+    nodes = trace.nodes[first : last + 1]
+    given = {one for node in nodes for one in node.all_input_nodes} - {*nodes}
+    maps = {node: prod(shapes[node][1:]) for node in shapes if len(shapes[node]) == 3}
+    read = [node for node in given if node in maps]
+    if len(read) != 1 or nodes[-1] not in maps:
+        return False
+    users = {*read[0].users} - sides(trace)
+    if read[0] is trace.nodes[0] and users - {*nodes}:
+        return False  # one of several networks of an image
+    lowest = min(maps[node] for node in nodes if node in maps)
+    paths = (trace.paths[node].removeprefix(f"{name}.") for node in users & {*nodes})
+    parts = {path.partition(".")[0] for path in paths if "." in path}
+    return len(parts) == 1 and 1 < lowest <= min(maps[read[0]], maps[nodes[-1]]) / 4
 
 
 def _is_unit(name: str, trace: Trace, first: int, last: int) -> bool:

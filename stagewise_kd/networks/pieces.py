@@ -110,7 +110,7 @@ def _cone(
     nodes = [node for node in wanted.graph.nodes if node in needed]
     reads = [node for node in nodes if node in given]
     graph = fx.Graph()
-    copies = {node: graph.placeholder(given[node].replace(".", "_")) for node in reads}
+    copies = {node: graph.placeholder(f"of_{given[node]}".replace(".", "_")) for node in reads}
     for node in nodes:
         if node not in copies:
             copies[node] = graph.node_copy(node, copies.__getitem__)

@@ -1,3 +1,5 @@
+from collections import OrderedDict
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -128,6 +130,50 @@ def test_shrunk_blocks_of_a_unet_are_cut_alike():
     smaller = skd.shrink(net, IMAGES, macs=0.7, repair_steps=1)
     assert smaller.names == net.names
     assert [b.role for b in smaller.blocks.values()] == [b.role for b in net.blocks.values()]
+
+
+class Around(nn.Module):
+    """A skip around what goes on below, as MONAI's UNet is built of."""
+
+    def __init__(self, below: nn.Module) -> None:
+        super().__init__()
+        self.below = below
+
+    def forward(self, x):
+        return torch.cat([x, self.below(x)], dim=1)
+
+
+def test_a_unet_inside_of_another():
+    def down(channels, out):
+        return nn.Sequential(nn.Conv2d(channels, out, 3, 2, 1), nn.PReLU())
+
+    def up(channels, out):
+        return nn.Sequential(nn.ConvTranspose2d(channels, out, 2, 2), nn.PReLU())
+
+    torch.manual_seed(0)
+    lowest = nn.Sequential(down(8, 16), Around(nn.Conv2d(16, 16, 3, padding=1)), up(32, 8))
+    model = nn.Sequential(OrderedDict(net=nn.Sequential(down(3, 8), Around(lowest), up(16, 4))))
+    net = cut(model.eval(), IMAGES)
+    assert {name: (block.role, block.reads) for name, block in net.blocks.items()} == {
+        "net.0": ("encoder", ("image",)),
+        "net.1.below.1": ("encoder", ("net.0",)),
+        "net.1.below.2": ("decoder", ("net.1.below.1",)),
+        "net.2": ("head", ("net.0", "net.1.below.2")),
+    }
+    assert net(IMAGES).equal(model(IMAGES))
+
+
+def test_a_unet_in_a_module_around_it_is_cut_as_it_is():
+    class Whole(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = UNet()
+
+        def forward(self, x):
+            return F.interpolate(self.net(x), size=x.shape[2:])
+
+    bare, wrapped = cut(UNet(), IMAGES).blocks.values(), cut(Whole(), IMAGES).blocks.values()
+    assert [(f"net.{b.name}", b.role) for b in bare] == [(b.name, b.role) for b in wrapped]
 
 
 def test_branches_that_meet_at_the_end_alone_are_told_what_they_can_do():
