@@ -9,6 +9,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, ReduceLROnPl
 from stagewise_kd.runs.build import make_fitting
 from stagewise_kd.runs.composing import composing
 from stagewise_kd.runs.config import resolved
+from stagewise_kd.runs.overrides import as_typed
 from stagewise_kd.system.errors import UserError
 from stagewise_kd.training.optimizing import check_optimizing, scheduled
 
@@ -54,9 +55,9 @@ def test_a_schedule_is_as_long_as_the_stage():
 @pytest.mark.parametrize("scheduler", ["onecycle", "cosine", "constant"])
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
 def test_every_choice_can_train(optimizer, scheduler, tmp_path):
-    given = [f"optimizer={optimizer}", f"scheduler={scheduler}", "optimizer.weight_decay=0.5"]
+    given = [f"optimizer={optimizer}", f"scheduler={scheduler}", "lr=0.25"]
     with composing("cls") as compose:
-        config = resolved(compose([*map("++".__add__, given[2:]), *given[:2], "lr=0.25"]))
+        config = resolved(compose([*given, as_typed("optimizer.weight_decay=0.5")]))
     fitting = make_fitting(config, {}, tmp_path)
     made = fitting.optimizer([nn.Parameter(torch.zeros(1))])
     assert made.defaults["weight_decay"] == 0.5
